@@ -1,0 +1,55 @@
+# `make mnist` and `make test` need only Python 3.11 or later and make: each sets up .venv on first use.
+# The files .venv/.installed* stamp what is in it, so that the second run starts at once.
+#
+#   make mnist                     train on MNIST; options of the example go in ARGS="--epochs 10 --hidden 256"
+#   make test                      ruff, mypy --strict, tests and doctests; options of pytest go in ARGS
+#   make test TORCH=1              the same with torch installed, so that the parity tests run
+#   make lint | size | bench | clean
+
+PYTHON ?= python3
+TORCH_VERSION := 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
+
+.PHONY: mnist test lint bench size clean
+
+mnist: $(VENV)/.installed
+	$(BIN)/python examples/mnist.py $(ARGS)
+
+test: lint $(if $(TORCH),$(TORCH_STAMP))
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed $(TORCH_STAMP)
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/mnist_job.py
+
+size:
+	@$(PYTHON) tools/code_size.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tensorlite needs Python 3.11 or later; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(TORCH_STAMP): | $(VENV)/.created
+	$(INSTALL) torch==$(TORCH_VERSION)
+	@touch $@

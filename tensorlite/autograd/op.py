@@ -1,0 +1,291 @@
+"""`@op`: makes a differentiable operation of a function on raw arrays.
+
+    @op(promote=FLOAT)
+    def exp(be, x):                       # be: the backend; x: a raw array; parameters are keyword-only
+        return be.elementwise("exp", x)
+
+    exp.rules(x=lambda g, out: g * out)   # per input: its gradient, in differentiable operations on Tensors
+
+A rule's parameter names say what it needs, and so what is saved: `g` (the incoming gradient), `out`, inputs and
+parameters by their names, `shapes` (of all inputs), and for a variadic input its `position`. Only what the inputs that require grad need is saved. A rule
+works on the promoted, broadcast problem; the engine brings its result to the input's shape and dtype.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+import types
+from collections.abc import Callable, Container, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import dtypes
+from ..backends import SCALARS, Array, Backend
+from ..errors import DeviceError, DTypeError, GradError
+from .mode import anomaly_enabled, grad_enabled
+from .tape import Node, Saved, Var, wrap
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+Rule = Callable[..., Any]
+
+NONE, ANY, FLOAT = "none", "any", "float"  # leave dtypes alone; one common dtype; one common floating dtype
+
+
+class Op:
+    """A differentiable operation; call it with Tensors (or Python numbers) and keyword parameters."""
+
+    def __init__(self, forward: Callable[..., Array], promote: str, view: bool) -> None:
+        functools.update_wrapper(self, forward)
+        self.forward = forward
+        self.name = forward.__name__.rstrip("_")
+        self.promote = promote
+        self.view = view
+        self.fresh = True  # a rule returns g itself, a view of g, or a new array: never a saved or shared one
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        self.inputs = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.rule_of: dict[str, tuple[Rule, tuple[str, ...]]] = {}
+        self._saves: dict[tuple[bool, ...], tuple[tuple[str, int], ...]] = {}
+
+    def rules(self, **rules: Rule) -> None:
+        """Set the gradient of each named input; an input without a rule gets no gradient."""
+        for name, rule in rules.items():
+            if name not in self.inputs:
+                raise ValueError(f"{self.name} has no input {name!r}")
+            self.rule_of[name] = rule, tuple(inspect.signature(rule).parameters)
+
+    def input_name(self, position: int) -> str:
+        """The name of an input; all inputs of a variadic op share the last name."""
+        return self.inputs[min(position, len(self.inputs) - 1)]
+
+    def __call__(self, *inputs: Any, **params: Any) -> Tensor:
+        backend: Backend | None = None
+        recording = False
+        arrays = []
+        for x in inputs:
+            if isinstance(x, Var):
+                if x._base is not None:
+                    refresh(x)
+                if backend is not x.backend:
+                    if backend is not None:
+                        _refuse_devices(self.name, inputs)
+                    backend = x.backend
+                if x._requires_grad:
+                    recording = True
+                arrays.append(x.array)
+            elif x is None or type(x) in SCALARS:
+                arrays.append(x)
+            else:
+                return self(*_as_inputs(self.name, inputs), **params)
+        if backend is None:
+            raise DTypeError(f"{self.name}: at least one argument must be a Tensor")
+        if self.promote is not NONE:
+            arrays = _promoted(self, backend, arrays)
+        array = self.forward(backend, *arrays, **params)
+        out = wrap(array, backend)
+        if self.view:
+            _link_view(out, inputs[0], self, params)
+        if recording and grad_enabled.get():
+            self._record(out, inputs, params)
+        return out
+
+    def _record(self, out: Tensor, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Hang a node on `out` if some input that requires grad has a rule."""
+        rule_of = self.rule_of
+        parents: list[Node | Var | None] = []
+        metas = []
+        for position, x in enumerate(inputs):
+            if isinstance(x, Var):
+                flows = x._requires_grad and self.input_name(position) in rule_of
+                parents.append((x._node or x) if flows else None)
+                metas.append((x.array.shape, x.array.dtype))
+            else:
+                parents.append(None)
+                metas.append(None)
+        needs = tuple([parent is not None for parent in parents])
+        if True not in needs:
+            return
+        names = self._saves.get(needs)
+        if names is None:
+            names = self._saves[needs] = self._saved_names(needs)
+        saved: dict[str, Any] = {}
+        for name, position in names:
+            source = out if position < 0 else inputs[position]
+            if isinstance(source, Var):
+                saved[name] = Saved(source.array, source._version or source._shared_version())
+            else:
+                saved[name] = source
+        out._node = node = Node(self, tuple(parents), tuple(metas), saved, params)
+        out._requires_grad = True
+        if anomaly_enabled.get():
+            node.trace = user_line()
+
+    def gradients(self, node: Node, g: Any, create_graph: bool, useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+        """Per input that needs one: its position and its gradient, still in the promoted, broadcast shape."""
+        values = _unpack(node, g.backend, create_graph)
+        values["g"] = g
+        for position, parent in enumerate(node.parents):
+            if parent is None or (useful is not None and parent not in useful):
+                continue
+            rule, names = self.rule_of[self.input_name(position)]
+            if self.variadic:
+                values["position"] = position
+            result = rule(*[values[name] for name in names])
+            if result is not None:
+                yield position, result
+
+    def _saved_names(self, needs: tuple[bool, ...]) -> tuple[tuple[str, int], ...]:
+        """The names (with input positions; -1 for the result) that the rules of the needed inputs ask for."""
+        wanted = {name for i, need in enumerate(needs) if need for name in self.rule_of[self.input_name(i)][1]}
+        fixed = self.inputs[:-1] if self.variadic else self.inputs
+        positions = [(name, i) for i, name in enumerate(fixed) if name in wanted and i < len(needs)]
+        return (*positions, *([("out", -1)] if "out" in wanted else []))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """An Op in a class body is a method, as a function is."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def op(forward: Callable[..., Array] | None = None, *, promote: str = NONE, view: bool = False) -> Any:
+    """Make an Op of a function `forward(backend, *arrays, **params)`; see the module's docstring.
+
+    promote  NONE: inputs keep their dtypes; ANY: all inputs are brought to one dtype first; FLOAT: to one
+             floating dtype (integers and bools to the default dtype)
+    view     the result may share its first input's memory
+    """
+    if forward is None:
+        return lambda function: Op(function, promote, view)
+    return Op(forward, promote, view)
+
+
+def _unpack(node: Node, backend: Backend, create_graph: bool) -> dict[str, Any]:
+    """The values that rules may ask for, by name."""
+    if node.saved is None:
+        raise GradError(
+            f"{node.op.name}: trying to backward through the graph a second time: its saved values are freed. "
+            "Pass retain_graph=True to the first backward if the graph is needed again"
+        )
+    values: dict[str, Any] = {**node.op.defaults, **node.params, "shapes": [meta and meta[0] for meta in node.metas]}
+    for name, saved in node.saved.items():
+        values[name] = _unpack_one(node, name, saved, backend, create_graph) if isinstance(saved, Saved) else saved
+    return values
+
+
+def _unpack_one(node: Node, name: str, saved: Saved, backend: Backend, create_graph: bool) -> Tensor:
+    """A saved array as a Tensor; tied to the graph only where gradients are recorded in their turn."""
+    op = node.op
+    tensor = wrap(saved.intact(op.name, name), backend)
+    tensor._version = saved.version
+    if create_graph:
+        parent = node if name == "out" else node.parents[op.inputs.index(name)]
+        if isinstance(parent, Var) and parent.array is saved.array:
+            return parent  # type: ignore[return-value]
+        if isinstance(parent, Var):
+            raise GradError(f"{op.name}: its input '{name}' was given other memory since; call forward again")
+        if parent is not None:
+            tensor._node, tensor._requires_grad = parent, True
+    return tensor
+
+
+# --- promotion -------------------------------------------------------------------------------------------------
+
+
+def _promoted(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
+    """The inputs in their common dtype. Python numbers stay numbers: kernels take them as they are."""
+    dtype = None
+    for a in arrays:  # the usual case: floating arrays of one dtype, and Python numbers
+        if type(a) not in SCALARS:
+            if dtype is None:
+                dtype = a.dtype
+            elif a.dtype is not dtype:
+                break
+    else:
+        if dtype is not None and dtype.kind == "f":
+            return arrays
+    target = result_dtype(arrays)
+    if op.promote is FLOAT and not target.is_floating_point:
+        target = dtypes.get_default_dtype()
+    wanted = target.numpy
+    if all(type(a) in SCALARS for a in arrays):
+        raise DTypeError(f"{op.name}: at least one argument must be a Tensor")
+    return [a if type(a) in SCALARS else backend.cast(a, wanted) for a in arrays]
+
+
+def result_dtype(arrays: list[Any]) -> dtypes.DType:
+    """The dtype in which raw arrays and Python numbers combine."""
+    tensors = [(dtypes.from_numpy(a.dtype), a.ndim) for a in arrays if type(a) not in SCALARS]
+    return dtypes.promote(
+        [d for d, ndim in tensors if ndim],
+        [d for d, ndim in tensors if not ndim],
+        [type(a) for a in arrays if type(a) in SCALARS],
+    )
+
+
+def _as_inputs(name: str, inputs: tuple[Any, ...]) -> list[Any]:
+    """Inputs with NumPy arrays and scalars turned into Tensors beside the first Tensor's device."""
+    backend = next((x.backend for x in inputs if isinstance(x, Var)), None)
+    result: list[Any] = []
+    for x in inputs:
+        if isinstance(x, (bool, int, float)):  # subclasses, such as numpy.float64 and IntEnum
+            kind = next(kind for kind in (bool, int, float) if isinstance(x, kind))
+            result.append(kind(x))
+        elif isinstance(x, (np.ndarray, np.generic)) and backend is not None:
+            dtypes.from_numpy(x.dtype)  # refuses what no tensor can hold
+            result.append(wrap(backend.from_numpy(np.asarray(x)), backend))
+        elif x is None or isinstance(x, Var):
+            result.append(x)
+        else:
+            raise DTypeError(f"{name}: expected Tensors or numbers, got {type(x).__name__}; wrap it in tl.tensor(...)")
+    return result
+
+
+def _refuse_devices(name: str, inputs: tuple[Any, ...]) -> None:
+    operands = ", ".join(f"{tuple(x.array.shape)} on '{x.backend.device}'" for x in inputs if isinstance(x, Var))
+    raise DeviceError(f"{name}: expected all tensors on one device, got {operands}; move one with .to(device)")
+
+
+def user_line() -> str:
+    """The innermost source line outside tensorlite: 'file.py:12: y = a / b'."""
+    package = __name__.partition(".")[0]
+    for frame, line in traceback.walk_stack(None):
+        if frame.f_globals.get("__name__", "").partition(".")[0] != package:
+            summary = traceback.StackSummary.extract(iter([(frame, line)]))[0]
+            return f"{summary.filename}:{summary.lineno}: {summary.line}"
+    return "<unknown line>"
+
+
+# --- views and in-place changes ------------------------------------------------------------------------------------
+
+
+def _link_view(out: Tensor, source: Tensor, op: Op, params: dict[str, Any]) -> None:
+    """Tie a view to its root: one version counter, and the way to make its history anew."""
+    if not source.backend.shares_memory(out.array, source.array):
+        return
+    out._version = source._shared_version()
+    if source._frozen_view or (source._requires_grad and not grad_enabled.get()):
+        out._frozen_view = True
+        return
+    root = out._base = source if source._base is None else source._base
+    out._replay = (*source._replay, (op, params))
+    out._generation = root._generation
+
+
+def refresh(view: Var) -> None:
+    """Make a view's history anew if its memory took part in a recorded in-place change since it was made."""
+    base = view._base
+    if base is None or view._generation == base._generation or not grad_enabled.get():
+        return
+    fresh = base
+    for op, params in view._replay:
+        fresh = op(fresh, **params)
+    view._node, view._requires_grad = fresh._node, fresh._requires_grad
+    view._generation = base._generation

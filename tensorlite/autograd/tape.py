@@ -1,0 +1,162 @@
+"""The tape: what a recorded operation remembers.
+
+`Var` is a raw array on a device with a place in the graph; `tensor.Tensor` adds everything a user sees.
+`Node` is one recorded operation. Nodes point to their parents and to raw arrays, never to the Var that holds their
+result, so there is no reference cycle and a graph dies by reference counts alone. The running number `seq` of a
+node is larger than its parents': descending `seq` is the order of backward, with no sorting pass.
+
+    tensor._node ──► Node(mul) ──► Node(exp) ──► leaf Var
+                       │ saved: raw arrays, each with the version it had
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..backends import Array, Backend
+from ..errors import GradError
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+    from .op import Op
+
+_sequence = itertools.count()
+
+
+class Version:
+    """How often the memory of a storage was changed in place; one object for all tensors that share the storage."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Saved:
+    """A raw array kept for backward, with the version it had."""
+
+    __slots__ = ("array", "seen", "version")
+
+    def __init__(self, array: Array, version: Version) -> None:
+        self.array = array
+        self.version = version
+        self.seen = version.value
+
+    def intact(self, op: str, name: str) -> Array:
+        """The array, if its memory still holds what was saved. Raises GradError otherwise."""
+        if self.version.value != self.seen:
+            what = "its result" if name == "out" else f"its input '{name}'"
+            raise GradError(
+                f"{op}: a tensor needed for its gradient was modified by an in-place operation: {what} of shape "
+                f"{tuple(self.array.shape)} is at version {self.version.value}, expected version {self.seen}. "
+                "Change a .clone() of it, or use the out-of-place operation"
+            )
+        return self.array
+
+
+class Node:
+    """One recorded operation.
+
+    op        the Op, whose rules give the gradients
+    parents   per input: the Node that made it, the leaf Var itself, or None where no gradient flows
+    metas     per input: shape and dtype, to which its gradient is brought
+    saved     name -> Saved or plain value, for the names that the needed rules ask for; None once freed
+    params    the keyword parameters of the call
+    """
+
+    __slots__ = ("__weakref__", "hooks", "metas", "op", "params", "parents", "retained", "saved", "seq", "trace")
+
+    def __init__(self, op: Op, parents: tuple[Node | Var | None, ...], metas: tuple[Any, ...],
+                 saved: dict[str, Any], params: dict[str, Any]) -> None:
+        self.op = op
+        self.parents = parents
+        self.metas = metas
+        self.saved: dict[str, Any] | None = saved
+        self.params = params
+        self.seq = next(_sequence)
+        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+        self.retained: weakref.ref[Tensor] | None = None
+        self.trace: str | None = None
+
+    def name(self) -> str:
+        """'MulBackward0', as PyTorch would call it."""
+        return "".join(part.capitalize() for part in self.op.name.split("_")) + "Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | Var | None, int], ...]:
+        """The nodes (or leaf tensors) to which this one sends gradients, each with output number 0."""
+        return tuple((parent, 0) for parent in self.parents)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+    def retain(self, tensor: Tensor) -> None:
+        """Store the gradient that arrives here in `tensor.grad` too, as long as the tensor lives."""
+        self.retained = weakref.ref(tensor)
+
+    def free(self) -> None:
+        """Let go of the saved values. A node that saved nothing can be walked again, as in PyTorch."""
+        if self.saved:
+            self.saved = None
+
+
+_tensor_class: type[Tensor]
+
+
+def set_tensor_class(cls: type[Tensor]) -> None:
+    """Tell the tape which class the results of operations have; called once, by tensor.py."""
+    global _tensor_class
+    _tensor_class = cls
+
+
+def wrap(array: Array, backend: Backend) -> Tensor:
+    """A Tensor that holds a raw array and does not require grad."""
+    result = object.__new__(_tensor_class)
+    result.array = array
+    result.backend = backend
+    return result
+
+
+class Var:
+    """A raw array on a device, with its place in the graph. Defaults stand in the class to keep creation cheap.
+
+    A view made by a recorded view operation keeps its root (`_base`) and the operations that lead to it
+    (`_replay`), so that after an in-place change anywhere in the shared memory its history can be made anew.
+    """
+
+    array: Array
+    backend: Backend
+    _requires_grad: bool = False
+    _grad: Tensor | None = None
+    _node: Node | None = None
+    _version: Version | None = None
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    _base: Tensor | None = None
+    _replay: tuple[tuple[Op, dict[str, Any]], ...] = ()
+    _generation: int = 0  # of a root: recorded in-place changes so far; of a view: those its node knows of
+    _frozen_view: bool = False  # a view made under no_grad of a tensor that requires grad
+
+    def _shared_version(self) -> Version:
+        version = self._version
+        if version is None:
+            version = self._version = Version()
+        return version
+
+    def _bump(self) -> None:
+        """Say that the memory was changed in place; a backward that needs the old contents will refuse."""
+        self._shared_version().value += 1
+
+    def _set(self, other: Var) -> None:
+        """Hold another tensor's array and device from now on, keeping identity and grad settings."""
+        self._require_leaf("_set")
+        self.array = other.array
+        self.backend = other.backend
+        self._version = other._version
+        self._base, self._replay = None, ()
+
+    def _require_leaf(self, what: str) -> None:
+        if self._node is not None:
+            raise GradError(f"{what}: only a leaf tensor can do this; use .detach() first")

@@ -1,0 +1,241 @@
+"""Backend: what every device shares, and how a device is found by its name.
+
+Contract. A backend owns raw arrays (NumPy's, CuPy's) and a table of kernels. A kernel fills `out` and returns
+nothing; it never allocates results. Shapes, dtypes and allocation are decided here, once for all devices. Every
+kernel call of every device passes through `Backend.run`, the one door: recording, profiling and checks hang there.
+
+A device is one file, `backends/<module>.py` with a function `create(index)`, imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..errors import DeviceError, OutOfRangeError, ShapeError
+
+Array = Any  # np.ndarray or a device's array with NumPy's attributes (shape, strides, dtype, reshape, transpose, [])
+Kernel = Callable[..., None]
+Observer = Callable[["Backend", str, Array, tuple[Any, ...], dict[str, Any]], None]
+
+_MODULES = {"cpu": "cpu", "cuda": "cuda", "cuda:sim": "simulator"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a tensor lives: type 'cpu', 'cuda' or 'cuda:sim', and the index of the GPU."""
+
+    type: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r}" + (")" if self.index is None else f", index={self.index})")
+
+
+def as_device(device: Any) -> Device:
+    """A Device from itself or a name: 'cpu', 'cuda' (= 'cuda:0'), 'cuda:1', 'cuda:sim', or a GPU's index.
+
+    Raises DeviceError for any other name, with the closest known one.
+    """
+    if isinstance(device, Device):
+        return device
+    if isinstance(device, int) and not isinstance(device, bool):
+        device = f"cuda:{device}"
+    if not isinstance(device, str):
+        raise DeviceError(f"a device is a name such as 'cpu' or 'cuda:0', got {device!r}")
+    kind, _, index = device.partition(":")
+    if device in ("cpu", "cuda:sim"):
+        return Device(device)
+    if kind == "cuda" and (index.isdecimal() or device == "cuda"):
+        return Device("cuda", int(index or 0))
+    hint = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "cuda", "nvidia") else ""
+    raise DeviceError(f"unknown device {device!r}{hint} (known: 'cpu', 'cuda', 'cuda:<index>', 'cuda:sim')")
+
+
+_loaded: dict[Device, Backend] = {}
+
+
+def get(device: Any) -> Backend:
+    """The backend of a device, loaded on first use. Raises DeviceError where it is missing, saying what to do."""
+    device = as_device(device)
+    backend = _loaded.get(device)
+    if backend is None:
+        name = f"{__name__}.{_MODULES[device.type]}"
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise DeviceError(
+                f"device '{device}' has no backend in this version of tensorlite; use device 'cpu'"
+            ) from None
+        backend = _loaded.setdefault(device, module.create(device.index))
+    return backend
+
+
+def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """NumPy's broadcast of shapes, aligned at the right. Raises ShapeError naming the op and all shapes."""
+    result: list[int] = []
+    for position in range(1, max(map(len, shapes), default=0) + 1):
+        sizes = {shape[-position] for shape in shapes if position <= len(shape)} - {1}
+        if len(sizes) > 1:
+            listed = " and ".join(map(str, shapes))
+            raise ShapeError(f"{op}: shapes {listed} do not broadcast: sizes {sorted(sizes)} meet in dimension -{position}; "
+                             "sizes must be equal or 1 (see unsqueeze, reshape, expand)")
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(reversed(result))
+
+
+def normalize_dim(op: str, dim: int, ndim: int) -> int:
+    """A dimension counted from the left. Raises OutOfRangeError naming the op; 0-d counts as one dimension."""
+    limit = max(ndim, 1)
+    if not -limit <= dim < limit:
+        raise OutOfRangeError(f"{op}: dimension out of range (expected {-limit} to {limit - 1}, got {dim})")
+    return dim % limit
+
+
+def normalize_dims(op: str, dims: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """Dimensions counted from the left, all of them for None. Raises ShapeError for one named twice."""
+    if dims is None:
+        return tuple(range(ndim))
+    listed = (dims,) if isinstance(dims, int) else tuple(dims)
+    result = tuple(normalize_dim(op, d, ndim) for d in listed)
+    if len(set(result)) != len(result):
+        raise ShapeError(f"{op}: dimension {dims} names one dimension twice")
+    return result if ndim else ()
+
+
+class Backend(ABC):
+    """One device: allocation, the door, and the derivations of shape and dtype that all devices share."""
+
+    device: Device
+    kernels: Mapping[str, Kernel]
+    observers: tuple[Observer, ...] = ()
+
+    def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
+        """The one door: fill `out` by the named kernel, then tell the observers."""
+        function = self.kernels.get(kernel)
+        if function is None:
+            raise DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
+        self._launch(function, out, args, params)
+        for observer in self.observers:
+            observer(self, kernel, out, args, params)
+
+    @abstractmethod
+    def _launch(self, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Run one kernel of the table."""
+
+    @abstractmethod
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A dense, row-major array of unspecified contents."""
+
+    @abstractmethod
+    def from_numpy(self, array: np.ndarray) -> Array:
+        """A NumPy array on this device: shared memory where the device is the host, else a copy."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """A device array as NumPy's: shared memory where the device is the host, else a copy."""
+
+    @abstractmethod
+    def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """A view of `shape` that repeats size-1 dimensions with stride 0. The caller has checked the shapes."""
+
+    @abstractmethod
+    def shares_memory(self, a: Array, b: Array) -> bool:
+        """Whether two arrays lie in overlapping stretches of memory."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done, and raise what went wrong in it."""
+
+    def fill(self, kernel: str, shape: tuple[int, ...], dtype: np.dtype[Any], *args: Any, **params: Any) -> Array:
+        """A new array filled by a kernel."""
+        out = self.empty(shape, dtype)
+        self.run(kernel, out, *args, **params)
+        return out
+
+    def elementwise(self, kernel: str, *args: Any, dtype: np.dtype[Any] | None = None) -> Array:
+        """A kernel over broadcast operands: arrays of equal dtype, or Python numbers."""
+        arrays = [a for a in args if type(a) not in SCALARS]
+        first = arrays[0]
+        shape = first.shape
+        for other in arrays[1:]:
+            if other.shape != shape:
+                shape = broadcast_shapes(kernel, *[a.shape for a in arrays])
+                break
+        out = self.empty(shape, dtype or first.dtype)
+        self.run(kernel, out, *args)
+        return out
+
+    def reduce(self, kernel: str, x: Array, dims: tuple[int, ...], keepdim: bool,
+               dtype: np.dtype[Any] | None = None, **params: Any) -> Array:
+        """A kernel that folds the (normalised) dimensions `dims` of x; the kernel sees them kept as size 1."""
+        kept = tuple([1 if i in dims else n for i, n in enumerate(x.shape)])
+        out = self.empty(kept, dtype or x.dtype)
+        self.run(kernel, out, x, dims=dims, **params)
+        return out if keepdim else out.reshape(tuple([n for i, n in enumerate(x.shape) if i not in dims]))
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """Products of matrices (..., n, k) and (..., k, m), batch dimensions broadcast. The caller has checked k."""
+        shape = (*broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+        return self.fill("matmul", shape, x.dtype, x, y)
+
+    def cast(self, array: Array, dtype: np.dtype[Any]) -> Array:
+        """A copy of another dtype; the array itself where it already has that dtype."""
+        return array if array.dtype == dtype else self.fill("copy", array.shape, dtype, array)
+
+    def copy(self, array: Array) -> Array:
+        """A dense copy."""
+        return self.fill("copy", array.shape, array.dtype, array)
+
+    def contiguous(self, array: Array) -> Array:
+        """The array itself if it is dense and row-major, else a dense copy."""
+        return array if array.flags.c_contiguous else self.copy(array)
+
+    def view(self, array: Array, shape: tuple[int, ...]) -> Array | None:
+        """The array under another shape without a copy; None where its strides do not allow that."""
+        if array.flags.c_contiguous:
+            return array.reshape(shape)
+        try:
+            return array.reshape(shape, copy=False)
+        except ValueError:
+            return None
+
+    def reshape(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """A view where strides allow, else a dense copy made through the door, so that recordings see it."""
+        viewed = self.view(array, shape)
+        return self.copy(array).reshape(shape) if viewed is None else viewed
+
+
+SCALARS = frozenset({bool, int, float})
+
+
+def resolve_shape(op: str, shape: Sequence[int], numel: int) -> tuple[int, ...]:
+    """A target shape with its one -1 filled in. Raises ShapeError where `numel` elements do not fit it."""
+    known = math.prod(n for n in shape if n != -1)
+    holes = sum(n == -1 for n in shape)
+    if holes > 1 or any(n < -1 for n in shape):
+        raise ShapeError(f"{op}: shape {tuple(shape)} may hold one -1 and no other negative size")
+    if holes and known and numel % known == 0:
+        return tuple(numel // known if n == -1 else n for n in shape)
+    if holes and not known:
+        raise ShapeError(f"{op}: the size for -1 is ambiguous in {tuple(shape)} with a size of 0; write it out")
+    if holes or known != numel:
+        raise ShapeError(f"{op}: shape {tuple(shape)} is invalid for {numel} elements")
+    return tuple(shape)
+
+
+def default_numpy(dtype: Any = None) -> np.dtype[Any]:
+    """The NumPy dtype of a requested dtype, or of the default one."""
+    return (dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)).numpy

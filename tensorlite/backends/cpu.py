@@ -1,0 +1,485 @@
+"""Device "cpu": NumPy arrays, and one NumPy kernel per name.
+
+Each kernel fills `out`, which never overlaps its arguments in part. Arguments are arrays or Python numbers,
+promoted to one dtype by the caller. The floats narrower than float32 are widened in `_launch`, once for all
+kernels, so a kernel sees float32 or wider; NumPy's floating-point warnings are off inside kernels only.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, OutOfRangeError
+from . import Array, Backend, Device, Kernel, cpu_optim, philox
+from .cpu_math import erf, sigmoid, softplus
+
+_NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
+_F32 = np.dtype(np.float32)
+
+
+def _quiet_context() -> contextvars.Context:
+    """A context in which NumPy does not warn: PyTorch's 1/0 is a silent inf, and the user's np.seterr stays his."""
+    context = contextvars.copy_context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+class CpuBackend(Backend):
+    """NumPy on the host."""
+
+    def __init__(self) -> None:
+        self.device = Device("cpu")
+        self.kernels = KERNELS
+        self._contexts: list[contextvars.Context] = []  # free ones; pop and append are atomic, so threads may share it
+
+    def _launch(self, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        context = self._contexts.pop() if self._contexts else _quiet_context()
+        try:
+            if out.dtype.char in _NARROW or (args and type(args[0]) is np.ndarray and args[0].dtype.char in _NARROW):
+                context.run(_launch_wide, function, out, args, params)
+            else:
+                context.run(function, out, *args, **params)
+        finally:
+            self._contexts.append(context)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
+    def from_numpy(self, array: np.ndarray) -> Array:
+        return array
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return array
+
+    def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
+        return np.broadcast_to(array, shape)
+
+    def shares_memory(self, a: Array, b: Array) -> bool:
+        return np.may_share_memory(a, b)
+
+    def synchronize(self) -> None:
+        """NumPy has finished when it returns."""
+
+
+def _launch_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """Compute in float32 and round once where elements are stored in 16 bits."""
+    if function in HANDLES_NARROW:
+        return function(out, *args, **params)
+    wide = [a.astype(_F32) if isinstance(a, np.ndarray) and a.dtype.char in _NARROW else a for a in args]
+    if out.dtype.char not in _NARROW:
+        return function(out, *wide, **params)
+    result = np.empty(out.shape, _F32)
+    if function in UPDATES_OUT:
+        result[...] = out
+    function(result, *wide, **params)
+    out[...] = result
+
+
+def create(index: int | None) -> CpuBackend:
+    """The backend of device "cpu"."""
+    return CpuBackend()
+
+
+# --- elementwise ---------------------------------------------------------------------------------------------
+
+
+def copy(out: Array, x: Array) -> None:
+    np.copyto(out, x, casting="unsafe")
+
+
+def fill(out: Array, value: Any) -> None:
+    out.fill(value)
+
+
+def arange(out: Array, start: Any, step: Any) -> None:
+    np.add(np.multiply(np.arange(out.size), step), start, out, casting="unsafe")
+
+
+def _dividing(ufunc: Callable[..., Any]) -> Kernel:
+    def divide(out: Array, x: Any, y: Any) -> None:
+        if out.dtype.kind in "iu" and not np.all(y):
+            raise ArgumentError("integer division or modulo by zero")
+        ufunc(x, y, out)
+
+    return divide
+
+
+def pow(out: Array, x: Any, y: Any) -> None:
+    if type(y) is not np.ndarray and y in _POWERS and out.dtype.kind == "f":
+        _POWERS[y](x, out)
+        return
+    if out.dtype.kind in "iu" and np.any(np.less(y, 0)):
+        raise ArgumentError("integers to negative integer powers are not allowed; use a floating dtype")
+    np.power(x, y, out)
+
+
+_POWERS: dict[Any, Callable[..., Any]] = {
+    1: np.positive, 2: np.square, -1: np.reciprocal, 0.5: np.sqrt,
+    3: lambda x, out: np.multiply(np.square(x), x, out),
+}
+
+
+def sub(out: Array, x: Any, y: Any) -> None:
+    if out.dtype.kind == "b":
+        raise DTypeError("sub: bool tensors have no '-'; use ^ or logical_not")
+    np.subtract(x, y, out)
+
+
+def neg(out: Array, x: Any) -> None:
+    if out.dtype.kind == "b":
+        raise DTypeError("neg: bool tensors have no '-'; use ~ or logical_not")
+    np.negative(x, out)
+
+
+def rsqrt(out: Array, x: Array) -> None:
+    np.sqrt(x, out)
+    np.reciprocal(out, out)
+
+
+def where(out: Array, condition: Array, x: Any, y: Any) -> None:
+    np.copyto(out, y)
+    np.copyto(out, x, where=condition)
+
+
+def clamp(out: Array, x: Array, low: Any, high: Any) -> None:
+    np.copyto(out, x)
+    if low is not None:
+        np.maximum(out, low, out)
+    if high is not None:
+        np.minimum(out, high, out)
+
+
+def sign(out: Array, x: Array) -> None:
+    if out.dtype.kind == "b":
+        np.copyto(out, x)
+    else:
+        np.sign(x, out)
+
+
+def erf_kernel(out: Array, x: Array) -> None:
+    np.copyto(out, erf(x))
+
+
+def relu(out: Array, x: Array) -> None:
+    np.maximum(x, out.dtype.type(0), out)
+
+
+def relu_grad(out: Array, g: Array, y: Array) -> None:
+    np.greater(y, out.dtype.type(0), out)
+    np.multiply(out, g, out)
+
+
+def sigmoid_grad(out: Array, g: Array, y: Array) -> None:
+    np.subtract(1, y, out)
+    np.multiply(out, y, out)
+    np.multiply(out, g, out)
+
+
+def tanh_grad(out: Array, g: Array, y: Array) -> None:
+    np.multiply(y, y, out)
+    np.subtract(1, out, out)
+    np.multiply(out, g, out)
+
+
+def leaky_relu(out: Array, x: Array, slope: float) -> None:
+    np.multiply(x, slope, out)
+    np.copyto(out, x, where=x > 0)
+
+
+def leaky_relu_grad(out: Array, g: Array, x: Array, slope: float) -> None:
+    np.multiply(g, slope, out)
+    np.copyto(out, g, where=x > 0)
+
+
+def elu(out: Array, x: Array, alpha: float) -> None:
+    np.multiply(np.expm1(x), alpha, out)
+    np.copyto(out, x, where=x > 0)
+
+
+def elu_grad(out: Array, g: Array, x: Array, alpha: float) -> None:
+    np.multiply(np.exp(np.minimum(x, 0)), alpha, out)
+    np.multiply(out, g, out)
+    np.copyto(out, g, where=x > 0)
+
+
+def silu(out: Array, x: Array) -> None:
+    np.multiply(sigmoid(x), x, out)
+
+
+def silu_grad(out: Array, g: Array, x: Array) -> None:
+    s = sigmoid(x)
+    np.subtract(1, s, out)
+    np.multiply(out, x, out)
+    np.add(out, 1, out)
+    np.multiply(out, s, out)
+    np.multiply(out, g, out)
+
+
+def gelu(out: Array, x: Array) -> None:
+    np.multiply(_normal_cdf(x), x, out)
+
+
+def gelu_grad(out: Array, g: Array, x: Array) -> None:
+    density = np.exp(x * x * -0.5) * 0.3989422804014327  # 1/√(2π)
+    np.multiply(density, x, out)
+    np.add(out, _normal_cdf(x), out)
+    np.multiply(out, g, out)
+
+
+def _normal_cdf(x: Array) -> Array:
+    return (erf(x * 0.7071067811865476) + 1) * 0.5
+
+
+def softplus_kernel(out: Array, x: Array, beta: float, threshold: float) -> None:
+    np.multiply(x, beta, out)
+    linear = out > threshold
+    np.multiply(softplus(out), 1 / beta, out)
+    np.copyto(out, x, where=linear)
+
+
+def softplus_grad(out: Array, g: Array, x: Array, beta: float, threshold: float) -> None:
+    scaled = x * beta
+    np.multiply(g, sigmoid(scaled), out)
+    np.copyto(out, g, where=scaled > threshold)
+
+
+# --- reductions: `dims` are kept as size 1 in out ---------------------------------------------------------------
+
+
+def _reducing(ufunc: np.ufunc) -> Kernel:
+    def fold(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
+        ufunc.reduce(x, axis=dims, dtype=out.dtype, out=out, keepdims=True)
+
+    return fold
+
+
+def mean(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
+    np.add.reduce(x, axis=dims, out=out, keepdims=True)
+    count = _count(x, dims)
+    np.multiply(out, 1 / count if count else np.nan, out)
+
+
+def _count(x: Array, dims: tuple[int, ...]) -> int:
+    count = 1
+    for dim in dims:
+        count *= x.shape[dim]
+    return count
+
+
+def var(out: Array, x: Array, *, dims: tuple[int, ...], correction: float) -> None:
+    count = _count(x, dims)
+    centered = x - (np.add.reduce(x, axis=dims, keepdims=True) * (1 / count) if count else 0)
+    np.add.reduce(np.square(centered, out=centered), axis=dims, out=out, keepdims=True)
+    np.divide(out, max(count - correction, 0), out)
+
+
+def logsumexp(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
+    shift = np.maximum.reduce(x, axis=dims, keepdims=True, initial=-np.inf)
+    shift[np.isinf(shift)] = 0  # an infinite maximum would give inf - inf
+    np.add.reduce(np.exp(x - shift), axis=dims, out=out, keepdims=True)
+    np.log(out, out)
+    np.add(out, shift, out)
+
+
+def _arg(find: Callable[..., Any]) -> Kernel:
+    def fold(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
+        if len(dims) == 1:
+            find(x, axis=dims[0], out=out, keepdims=True)
+        else:
+            out[...] = find(x)
+
+    return fold
+
+
+# --- along one dimension --------------------------------------------------------------------------------------
+
+
+def softmax(out: Array, x: Array, *, dim: int) -> None:
+    if x.size:
+        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
+        np.exp(out, out)
+        np.divide(out, np.add.reduce(out, axis=dim, keepdims=True), out)
+
+
+def softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
+    np.multiply(g, y, out)
+    weighted = np.add.reduce(out, axis=dim, keepdims=True)
+    np.subtract(g, weighted, out)
+    np.multiply(out, y, out)
+
+
+def log_softmax(out: Array, x: Array, *, dim: int) -> None:
+    if x.size:
+        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
+        np.subtract(out, np.log(np.add.reduce(np.exp(out), axis=dim, keepdims=True)), out)
+
+
+def log_softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
+    np.exp(y, out)
+    np.multiply(out, np.add.reduce(g, axis=dim, keepdims=True), out)
+    np.subtract(g, out, out)
+
+
+def argsort(out: Array, x: Array, *, dim: int, descending: bool) -> None:
+    """Stable; NaN counts as the largest."""
+    if not descending:
+        np.copyto(out, np.argsort(x, axis=dim, kind="stable"))
+        return
+    order = np.argsort(np.flip(x, dim), axis=dim, kind="stable")  # flipping twice keeps the order of equals
+    np.subtract(x.shape[dim] - 1, np.flip(order, dim), out)
+
+
+def concat(out: Array, *parts: Array, dim: int) -> None:
+    np.concatenate(parts, axis=dim, out=out)
+
+
+# --- matrices and fused layers -----------------------------------------------------------------------------------
+
+
+def matmul(out: Array, x: Array, y: Array) -> None:
+    np.matmul(x, y, out)
+
+
+def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
+    np.matmul(x, weight.T, out=out)
+    if bias is not None:
+        np.add(out, bias, out)
+
+
+def cross_entropy_rows(out: Array, logits: Array, target: Array) -> None:
+    classes = logits.shape[1]
+    unsigned = target.view(f"u{target.itemsize}")  # a negative label is a huge one
+    if target.size and np.maximum.reduce(unsigned) >= classes:
+        at = int(np.argmax(unsigned >= classes))
+        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {len(target)}, {classes} classes")
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    np.log(np.add.reduce(np.exp(shifted), axis=1), out)
+    np.subtract(out, shifted[np.arange(len(target)), target], out)
+
+
+def cross_entropy_rows_grad(out: Array, g: Array, logits: Array, target: Array) -> None:
+    softmax(out, logits, dim=1)
+    out[np.arange(len(target)), target] -= 1
+    np.multiply(out, g[:, None], out)
+
+
+def layer_norm(out: Array, x: Array, weight: Array | None, bias: Array | None, *, dims: tuple[int, ...], eps: float) -> None:
+    scale = 1 / _count(x, dims)
+    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) * scale, out)
+    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) * scale
+    np.divide(out, np.sqrt(variance + eps), out)
+    if weight is not None:
+        np.multiply(out, weight, out)
+    if bias is not None:
+        np.add(out, bias, out)
+
+
+# --- indexing: one integer array per indexed dimension -------------------------------------------------------------
+
+
+def _key(indices: tuple[Array, ...], dims: tuple[int, ...]) -> tuple[Any, ...]:
+    key: list[Any] = [slice(None)] * (dims[-1] + 1)
+    for dim, index in zip(dims, indices, strict=True):
+        key[dim] = index
+    return tuple(key)
+
+
+def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple[int, ...]) -> None:
+    """Raise for the first index outside its dimension, naming value and position."""
+    for dim, index in zip(dims, indices, strict=True):
+        size = shape[dim]
+        wrong = np.argwhere((index < -size) | (index >= size))
+        if len(wrong):
+            at = tuple(wrong[0].tolist())
+            raise OutOfRangeError(
+                f"index {index[at]} at position {at} is out of bounds for dimension {dim} with size {size}"
+            )
+
+
+def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...]) -> None:
+    try:
+        np.copyto(out, x[_key(indices, dims)])
+    except IndexError:
+        _check_range(x.shape, indices, dims)
+        raise
+
+
+def index_put(out: Array, value: Any, *indices: Array, dims: tuple[int, ...]) -> None:
+    """Write `value` where the indices point; of duplicates the last one wins."""
+    _check_range(out.shape, indices, dims)
+    out[_key(indices, dims)] = value
+
+
+def index_add(out: Array, value: Array, *indices: Array, dims: tuple[int, ...]) -> None:
+    """Add `value` where the indices point; duplicates add up."""
+    _check_range(out.shape, indices, dims)
+    np.add.at(out, _key(indices, dims), value)
+
+
+def _unary(ufunc: Callable[..., Any]) -> Kernel:
+    return lambda out, x: ufunc(x, out)
+
+
+def _binary(ufunc: Callable[..., Any]) -> Kernel:
+    return lambda out, x, y: ufunc(x, y, out)
+
+
+def _accumulating(ufunc: np.ufunc) -> Kernel:
+    return lambda out, x, *, dim: ufunc.accumulate(x, axis=dim, dtype=out.dtype, out=out)
+
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "abs": np.absolute, "square": np.square, "reciprocal": np.reciprocal,
+    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
+    "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt,
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint,
+    "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "signbit": np.signbit,
+    "logical_not": np.logical_not, "bitwise_not": np.invert, "sigmoid": sigmoid,
+}
+_BINARY: dict[str, Callable[..., Any]] = {
+    "add": np.add, "mul": np.multiply, "div": np.true_divide,
+    "maximum": np.maximum, "minimum": np.minimum, "atan2": np.arctan2, "copysign": np.copysign,
+    "logaddexp": np.logaddexp,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
+    "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
+    "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift,
+}
+_REDUCING: dict[str, np.ufunc] = {
+    "sum": np.add, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum,
+    "any": np.logical_or, "all": np.logical_and,
+}
+KERNELS: dict[str, Kernel] = {
+    **{name: _unary(ufunc) for name, ufunc in _UNARY.items()},
+    **{name: _binary(ufunc) for name, ufunc in _BINARY.items()},
+    **{name: _reducing(ufunc) for name, ufunc in _REDUCING.items()},
+    # filling and copying
+    "copy": copy, "fill": fill, "arange": arange, "concat": concat, "where": where, "clamp": clamp,
+    # elementwise
+    "neg": neg, "sign": sign, "rsqrt": rsqrt, "erf": erf_kernel, "sub": sub, "pow": pow,
+    "floor_divide": _dividing(np.floor_divide), "remainder": _dividing(np.remainder), "fmod": _dividing(np.fmod),
+    # activations and their derivatives
+    "relu": relu, "relu_grad": relu_grad, "sigmoid_grad": sigmoid_grad, "tanh_grad": tanh_grad,
+    "leaky_relu": leaky_relu, "leaky_relu_grad": leaky_relu_grad, "elu": elu, "elu_grad": elu_grad,
+    "silu": silu, "silu_grad": silu_grad, "gelu": gelu, "gelu_grad": gelu_grad,
+    "softplus": softplus_kernel, "softplus_grad": softplus_grad,
+    # reductions, and along one dimension
+    "mean": mean, "var": var, "logsumexp": logsumexp, "argmax": _arg(np.argmax), "argmin": _arg(np.argmin),
+    "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
+    "softmax": softmax, "softmax_grad": softmax_grad, "log_softmax": log_softmax, "log_softmax_grad": log_softmax_grad,
+    # matrices and fused layers
+    "matmul": matmul, "linear": linear, "layer_norm": layer_norm,
+    "cross_entropy_rows": cross_entropy_rows, "cross_entropy_rows_grad": cross_entropy_rows_grad,
+    # indexing
+    "index": index, "index_put": index_put, "index_add": index_add,
+}
+KERNELS |= philox.KERNELS | cpu_optim.KERNELS
+
+HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put} | {KERNELS[n] for n in cpu_optim.HANDLES_NARROW})
+UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it

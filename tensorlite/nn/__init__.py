@@ -1,0 +1,60 @@
+"""Layers, losses and the Module they are built on, under PyTorch's names.
+
+module.py the base class (tree.py what it owns, state.py loading, hooks.py hooks); containers.py; the layers by family;
+losses.py; functional/ the same as functions; init.py starting values; utils.py clipping.
+"""
+
+from __future__ import annotations
+
+from . import functional as functional
+from . import init as init
+from . import utils as utils
+from .activation import CELU as CELU
+from .activation import ELU as ELU
+from .activation import GELU as GELU
+from .activation import SELU as SELU
+from .activation import Hardsigmoid as Hardsigmoid
+from .activation import Hardswish as Hardswish
+from .activation import Hardtanh as Hardtanh
+from .activation import LeakyReLU as LeakyReLU
+from .activation import LogSigmoid as LogSigmoid
+from .activation import LogSoftmax as LogSoftmax
+from .activation import Mish as Mish
+from .activation import PReLU as PReLU
+from .activation import ReLU as ReLU
+from .activation import ReLU6 as ReLU6
+from .activation import Sigmoid as Sigmoid
+from .activation import SiLU as SiLU
+from .activation import Softmax as Softmax
+from .activation import Softmin as Softmin
+from .activation import Softplus as Softplus
+from .activation import Softsign as Softsign
+from .activation import Tanh as Tanh
+from .activation import Tanhshrink as Tanhshrink
+from .containers import ModuleDict as ModuleDict
+from .containers import ModuleList as ModuleList
+from .containers import ParameterDict as ParameterDict
+from .containers import ParameterList as ParameterList
+from .containers import Sequential as Sequential
+from .dropout import Dropout as Dropout
+from .linear import Bilinear as Bilinear
+from .linear import Flatten as Flatten
+from .linear import Identity as Identity
+from .linear import Linear as Linear
+from .linear import Unflatten as Unflatten
+from .losses import BCELoss as BCELoss
+from .losses import BCEWithLogitsLoss as BCEWithLogitsLoss
+from .losses import CosineSimilarity as CosineSimilarity
+from .losses import CrossEntropyLoss as CrossEntropyLoss
+from .losses import HuberLoss as HuberLoss
+from .losses import KLDivLoss as KLDivLoss
+from .losses import L1Loss as L1Loss
+from .losses import MSELoss as MSELoss
+from .losses import NLLLoss as NLLLoss
+from .losses import PairwiseDistance as PairwiseDistance
+from .losses import SmoothL1Loss as SmoothL1Loss
+from .module import Module as Module
+from .normalization import BatchNorm1d as BatchNorm1d
+from .normalization import LayerNorm as LayerNorm
+from .parameter import Parameter as Parameter
+from .sparse import Embedding as Embedding

@@ -1,0 +1,173 @@
+"""Differentiable activations. Each derivative with a kernel of its own (`relu_grad`, ...) is an op like any other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd.op import FLOAT, op
+from ..backends import Array, Backend
+from ..errors import ArgumentError
+
+
+@op
+def relu(be: Backend, x: Array) -> Array:
+    """max(x, 0); the derivative at 0 is 0. NaN stays NaN."""
+    return be.elementwise("relu", x)
+
+
+@op
+def relu_grad(be: Backend, grad: Array, y: Array) -> Array:
+    """g where y > 0, else 0."""
+    return be.elementwise("relu_grad", grad, y)
+
+
+relu.rules(x=lambda g, out: relu_grad(g, out))
+relu_grad.rules(grad=lambda g, y: relu_grad(g, y))
+
+
+@op(promote=FLOAT)
+def sigmoid(be: Backend, x: Array) -> Array:
+    """σ(x) = 1/(1+e⁻ˣ), without overflow."""
+    return be.elementwise("sigmoid", x)
+
+
+@op
+def sigmoid_grad(be: Backend, grad: Array, y: Array) -> Array:
+    """g·y·(1-y), with y = σ(x)."""
+    return be.elementwise("sigmoid_grad", grad, y)
+
+
+sigmoid.rules(x=lambda g, out: sigmoid_grad(g, out))
+sigmoid_grad.rules(grad=lambda g, y: sigmoid_grad(g, y), y=lambda g, grad, y: g * grad * (1.0 - 2.0 * y))
+
+
+@op(promote=FLOAT)
+def tanh(be: Backend, x: Array) -> Array:
+    """tanh x."""
+    return be.elementwise("tanh", x)
+
+
+@op
+def tanh_grad(be: Backend, grad: Array, y: Array) -> Array:
+    """g·(1-y²), with y = tanh x."""
+    return be.elementwise("tanh_grad", grad, y)
+
+
+tanh.rules(x=lambda g, out: tanh_grad(g, out))
+tanh_grad.rules(grad=lambda g, y: tanh_grad(g, y), y=lambda g, grad, y: g * grad * y * -2.0)
+
+
+@op(promote=FLOAT)
+def leaky_relu(be: Backend, x: Array, *, negative_slope: float = 0.01) -> Array:
+    """x where x > 0, else negative_slope·x; the derivative at 0 is negative_slope."""
+    return be.elementwise("leaky_relu", x, float(negative_slope))
+
+
+@op
+def leaky_relu_grad(be: Backend, grad: Array, x: Array, *, negative_slope: Any) -> Array:
+    """g where x > 0, else negative_slope·g."""
+    return be.elementwise("leaky_relu_grad", grad, x, float(negative_slope))
+
+
+leaky_relu.rules(x=lambda g, x, negative_slope: leaky_relu_grad(g, x, negative_slope=negative_slope))
+leaky_relu_grad.rules(grad=lambda g, x, negative_slope: leaky_relu_grad(g, x, negative_slope=negative_slope))
+
+
+@op(promote=FLOAT)
+def elu(be: Backend, x: Array, *, alpha: float = 1.0) -> Array:
+    """x where x > 0, else alpha·(eˣ-1). Clevert et al. 2016."""
+    return be.elementwise("elu", x, float(alpha))
+
+
+@op
+def elu_grad(be: Backend, grad: Array, x: Array, *, alpha: Any) -> Array:
+    """g where x > 0, else g·alpha·eˣ."""
+    return be.elementwise("elu_grad", grad, x, float(alpha))
+
+
+elu.rules(x=lambda g, x, alpha: elu_grad(g, x, alpha=alpha))
+elu_grad.rules(
+    grad=lambda g, x, alpha: elu_grad(g, x, alpha=alpha),
+    x=lambda g, grad, x, alpha: (x <= 0) * elu_grad(g * grad, x, alpha=alpha),
+)
+
+
+@op(promote=FLOAT)
+def silu(be: Backend, x: Array) -> Array:
+    """x·σ(x). Elfwing et al. 2018."""
+    return be.elementwise("silu", x)
+
+
+@op
+def silu_grad(be: Backend, grad: Array, x: Array) -> Array:
+    """g·σ(x)·(1 + x·(1-σ(x)))."""
+    return be.elementwise("silu_grad", grad, x)
+
+
+silu.rules(x=lambda g, x: silu_grad(g, x))
+silu_grad.rules(grad=lambda g, x: silu_grad(g, x), x=lambda g, grad, x: sigmoid_grad(g * grad, sigmoid(x)) * _silu_bend(x))
+
+
+def _silu_bend(x: Any) -> Any:
+    """silu''(x) / σ'(x) = 2 + x·(1-2σ(x))."""
+    return 2.0 + x * (1.0 - 2.0 * sigmoid(x))
+
+
+@op(promote=FLOAT)
+def _gelu(be: Backend, x: Array) -> Array:
+    return be.elementwise("gelu", x)
+
+
+_gelu.name = "gelu"
+
+
+@op
+def gelu_grad(be: Backend, grad: Array, x: Array) -> Array:
+    """g·(Φ(x) + x·φ(x)), with the normal distribution Φ and its density φ."""
+    return be.elementwise("gelu_grad", grad, x)
+
+
+_gelu.rules(x=lambda g, x: gelu_grad(g, x))
+gelu_grad.rules(
+    grad=lambda g, x: gelu_grad(g, x),
+    x=lambda g, grad, x: g * grad * (2.0 - x * x) * (x * x * -0.5).exp() * (1 / math.sqrt(2 * math.pi)),
+)
+
+
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x·Φ(x), Φ the normal distribution; or ½x(1+tanh(√(2/π)(x+0.044715x³))) for approximate='tanh'.
+
+    Hendrycks and Gimpel 2016. Raises ArgumentError for another value of `approximate`.
+    """
+    if approximate == "none":
+        return _gelu(x)
+    if approximate != "tanh":
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return x * 0.5 * (1.0 + tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
+
+
+@op(promote=FLOAT)
+def softplus(be: Backend, x: Array, *, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    """ln(1+exp(beta·x))/beta, and x itself where beta·x > threshold."""
+    return be.elementwise("softplus", x, float(beta), float(threshold))
+
+
+@op
+def softplus_grad(be: Backend, grad: Array, x: Array, *, beta: Any, threshold: Any) -> Array:
+    """g·σ(beta·x), and g where beta·x > threshold."""
+    return be.elementwise("softplus_grad", grad, x, float(beta), float(threshold))
+
+
+softplus.rules(x=lambda g, x, beta, threshold: softplus_grad(g, x, beta=beta, threshold=threshold))
+softplus_grad.rules(
+    grad=lambda g, x, beta, threshold: softplus_grad(g, x, beta=beta, threshold=threshold),
+    x=lambda g, grad, x, beta, threshold: (
+        (x * beta <= threshold) * sigmoid_grad(g * grad, sigmoid(x * beta)) * beta
+    ),
+)
+
+
+def logsigmoid(x: Any) -> Any:
+    """ln σ(x) = -softplus(-x), finite for every finite x."""
+    return -softplus(-x, threshold=math.inf)

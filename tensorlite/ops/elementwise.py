@@ -1,0 +1,560 @@
+"""Differentiable elementwise operations: arithmetic, powers, trigonometry, comparisons, activations.
+
+Operands broadcast, and are promoted to one dtype before the kernel runs (`tensorlite.dtypes`). Forward and
+derivative stand side by side; subgradients at kinks follow PyTorch and are named in the docstring.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd.op import ANY, FLOAT, op, result_dtype
+from ..autograd.tape import Var
+from ..backends import SCALARS, Array, Backend
+from ..dtypes import finfo
+from ..errors import ArgumentError, DTypeError
+from .activation import sigmoid
+from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+# --- arithmetic ------------------------------------------------------------------------------------------------
+
+
+def _scaled(be: Backend, y: Any, alpha: float) -> Any:
+    if alpha == 1:
+        return y
+    return y * alpha if type(y) in SCALARS else be.elementwise("mul", y, alpha)
+
+
+@op(promote=ANY)
+def add(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
+    """x + alpha·y; logical or for bool."""
+    return be.elementwise("add", x, _scaled(be, y, alpha))
+
+
+add.rules(x=lambda g: g, y=lambda g, alpha: g if alpha == 1 else mul(g, alpha))
+
+
+@op(promote=ANY)
+def sub(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
+    """x - alpha·y."""
+    return be.elementwise("sub", x, _scaled(be, y, alpha))
+
+
+sub.rules(x=lambda g: g, y=lambda g, alpha: neg(g) if alpha == 1 else mul(g, -alpha))
+
+
+@op(promote=ANY)
+def mul(be: Backend, x: Array, y: Array) -> Array:
+    """x · y; logical and for bool."""
+    return be.elementwise("mul", x, y)
+
+
+mul.rules(x=lambda g, y: mul(g, y), y=lambda g, x: mul(g, x))
+
+
+@op(promote=FLOAT)
+def _div(be: Backend, x: Array, y: Array) -> Array:
+    return be.elementwise("div", x, y)
+
+
+_div.name = "div"
+_div.rules(x=lambda g, y: _div(g, y), y=lambda g, y, out: neg(_div(mul(g, out), y)))
+
+
+def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """x / y: integers give the default floating dtype. rounding_mode 'floor' or 'trunc' rounds, and keeps integers."""
+    if rounding_mode is None:
+        return _div(x, y)
+    if rounding_mode == "floor":
+        return floor_divide(x, y)
+    if rounding_mode != "trunc":
+        raise ArgumentError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
+    return _div(sub(x, fmod(x, y)), y).to(result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)]))
+
+
+@op(promote=ANY)
+def floor_divide(be: Backend, x: Array, y: Array) -> Array:
+    """⌊x / y⌋, rounded towards -inf. Raises ArgumentError for an integer division by zero. No gradient."""
+    return be.elementwise("floor_divide", x, y)
+
+
+@op(promote=ANY)
+def remainder(be: Backend, x: Array, y: Array) -> Array:
+    """x - y·⌊x/y⌋: the result has the divisor's sign, as Python's %."""
+    return be.elementwise("remainder", x, y)
+
+
+remainder.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, floor_divide(x, y))))
+
+
+@op(promote=ANY)
+def fmod(be: Backend, x: Array, y: Array) -> Array:
+    """x - y·trunc(x/y): the result has the dividend's sign, as C's fmod."""
+    return be.elementwise("fmod", x, y)
+
+
+fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, trunc(_div(x, y)))))
+
+
+@op(promote=ANY)
+def pow(be: Backend, x: Array, y: Array) -> Array:
+    """xʸ, with 0⁰ = 1. The gradient in x at y = 0 is 0; the gradient in y at x = 0 is 0 for y >= 0."""
+    return be.elementwise("pow", x, y)
+
+
+def _pow_x(g: Any, x: Any, y: Any) -> Any:
+    if isinstance(y, Var):
+        return mul(g, where(eq(y, 0), 0.0, mul(y, pow(x, sub(y, 1)))))
+    return mul(g, 0.0) if y == 0 else mul(mul(g, pow(x, y - 1)), y)
+
+
+def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
+    base = x if isinstance(x, Var) else add(mul(y, 0.0), x)
+    settled = logical_and(eq(base, 0), ge(y, 0))
+    return mul(g, where(settled, 0.0, mul(out, log(where(settled, 1.0, base)))))
+
+
+pow.rules(x=_pow_x, y=_pow_y)
+
+
+@op(promote=ANY)
+def neg(be: Backend, x: Array) -> Array:
+    """-x."""
+    return be.elementwise("neg", x)
+
+
+neg.rules(x=lambda g: neg(g))
+
+
+@op
+def abs(be: Backend, x: Array) -> Array:
+    """|x|. The derivative at 0 is 0."""
+    return be.elementwise("abs", x) if x.dtype.kind != "b" else x
+
+
+abs.rules(x=lambda g, x: mul(g, sign(x)))
+
+
+@op
+def sign(be: Backend, x: Array) -> Array:
+    """-1, 0 or 1; NaN for NaN. The derivative is 0."""
+    return be.elementwise("sign", x)
+
+
+sign.rules(x=lambda g: mul(g, 0.0))
+
+
+@op(promote=ANY)
+def square(be: Backend, x: Array) -> Array:
+    """x²."""
+    return be.elementwise("square", x)
+
+
+square.rules(x=lambda g, x: mul(mul(g, x), 2.0))
+
+
+@op(promote=FLOAT)
+def reciprocal(be: Backend, x: Array) -> Array:
+    """1/x."""
+    return be.elementwise("reciprocal", x)
+
+
+reciprocal.rules(x=lambda g, out: neg(mul(g, square(out))))
+
+# --- exponentials and roots --------------------------------------------------------------------------------------
+
+
+@op(promote=FLOAT)
+def exp(be: Backend, x: Array) -> Array:
+    """eˣ."""
+    return be.elementwise("exp", x)
+
+
+exp.rules(x=lambda g, out: mul(g, out))
+
+
+@op(promote=FLOAT)
+def exp2(be: Backend, x: Array) -> Array:
+    """2ˣ."""
+    return be.elementwise("exp2", x)
+
+
+exp2.rules(x=lambda g, out: mul(mul(g, out), math.log(2)))
+
+
+@op(promote=FLOAT)
+def expm1(be: Backend, x: Array) -> Array:
+    """eˣ - 1, accurate near 0."""
+    return be.elementwise("expm1", x)
+
+
+expm1.rules(x=lambda g, out: mul(g, add(out, 1.0)))
+
+
+@op(promote=FLOAT)
+def log(be: Backend, x: Array) -> Array:
+    """ln x; -inf at 0, NaN below."""
+    return be.elementwise("log", x)
+
+
+log.rules(x=lambda g, x: _div(g, x))
+
+
+@op(promote=FLOAT)
+def log2(be: Backend, x: Array) -> Array:
+    """log₂ x."""
+    return be.elementwise("log2", x)
+
+
+log2.rules(x=lambda g, x: _div(g, mul(x, math.log(2))))
+
+
+@op(promote=FLOAT)
+def log10(be: Backend, x: Array) -> Array:
+    """log₁₀ x."""
+    return be.elementwise("log10", x)
+
+
+log10.rules(x=lambda g, x: _div(g, mul(x, math.log(10))))
+
+
+@op(promote=FLOAT)
+def log1p(be: Backend, x: Array) -> Array:
+    """ln(1 + x), accurate near 0."""
+    return be.elementwise("log1p", x)
+
+
+log1p.rules(x=lambda g, x: _div(g, add(x, 1.0)))
+
+
+@op(promote=FLOAT)
+def sqrt(be: Backend, x: Array) -> Array:
+    """√x. The derivative at 0 is inf."""
+    return be.elementwise("sqrt", x)
+
+
+sqrt.rules(x=lambda g, out: _div(g, mul(out, 2.0)))
+
+
+@op(promote=FLOAT)
+def rsqrt(be: Backend, x: Array) -> Array:
+    """1/√x."""
+    return be.elementwise("rsqrt", x)
+
+
+rsqrt.rules(x=lambda g, out: mul(mul(g, pow(out, 3)), -0.5))
+
+
+@op(promote=FLOAT)
+def logaddexp(be: Backend, x: Array, y: Array) -> Array:
+    """ln(eˣ + eʸ) without overflow."""
+    return be.elementwise("logaddexp", x, y)
+
+
+logaddexp.rules(x=lambda g, x, y: mul(g, _share(x, y)), y=lambda g, x, y: mul(g, _share(y, x)))
+
+
+def _share(x: Any, y: Any) -> Any:
+    """eˣ/(eˣ+eʸ); one half each where both are the same infinity."""
+    return sigmoid(where(eq(x, y), 0.0, sub(x, y)))
+
+
+# --- trigonometry ----------------------------------------------------------------------------------------------
+
+
+@op(promote=FLOAT)
+def sin(be: Backend, x: Array) -> Array:
+    """sin x, in radians."""
+    return be.elementwise("sin", x)
+
+
+sin.rules(x=lambda g, x: mul(g, cos(x)))
+
+
+@op(promote=FLOAT)
+def cos(be: Backend, x: Array) -> Array:
+    """cos x, in radians."""
+    return be.elementwise("cos", x)
+
+
+cos.rules(x=lambda g, x: neg(mul(g, sin(x))))
+
+
+@op(promote=FLOAT)
+def tan(be: Backend, x: Array) -> Array:
+    """tan x, in radians."""
+    return be.elementwise("tan", x)
+
+
+tan.rules(x=lambda g, out: mul(g, add(square(out), 1.0)))
+
+
+@op(promote=FLOAT)
+def asin(be: Backend, x: Array) -> Array:
+    """arcsin x in [-π/2, π/2]; NaN outside [-1, 1]."""
+    return be.elementwise("asin", x)
+
+
+asin.rules(x=lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
+
+
+@op(promote=FLOAT)
+def acos(be: Backend, x: Array) -> Array:
+    """arccos x in [0, π]; NaN outside [-1, 1]."""
+    return be.elementwise("acos", x)
+
+
+acos.rules(x=lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
+
+
+@op(promote=FLOAT)
+def atan(be: Backend, x: Array) -> Array:
+    """arctan x in [-π/2, π/2]."""
+    return be.elementwise("atan", x)
+
+
+atan.rules(x=lambda g, x: _div(g, add(square(x), 1.0)))
+
+
+@op(promote=FLOAT)
+def atan2(be: Backend, x: Array, y: Array) -> Array:
+    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent)."""
+    return be.elementwise("atan2", x, y)
+
+
+atan2.rules(
+    x=lambda g, x, y: mul(g, _div(y, add(square(x), square(y)))),
+    y=lambda g, x, y: neg(mul(g, _div(x, add(square(x), square(y))))),
+)
+
+
+@op(promote=FLOAT)
+def sinh(be: Backend, x: Array) -> Array:
+    """sinh x."""
+    return be.elementwise("sinh", x)
+
+
+sinh.rules(x=lambda g, x: mul(g, cosh(x)))
+
+
+@op(promote=FLOAT)
+def cosh(be: Backend, x: Array) -> Array:
+    """cosh x."""
+    return be.elementwise("cosh", x)
+
+
+cosh.rules(x=lambda g, x: mul(g, sinh(x)))
+
+
+@op(promote=FLOAT)
+def asinh(be: Backend, x: Array) -> Array:
+    """arsinh x."""
+    return be.elementwise("asinh", x)
+
+
+asinh.rules(x=lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
+
+
+@op(promote=FLOAT)
+def acosh(be: Backend, x: Array) -> Array:
+    """arcosh x; NaN below 1."""
+    return be.elementwise("acosh", x)
+
+
+acosh.rules(x=lambda g, x: mul(g, rsqrt(mul(sub(x, 1.0), add(x, 1.0)))))
+
+
+@op(promote=FLOAT)
+def atanh(be: Backend, x: Array) -> Array:
+    """artanh x; NaN outside [-1, 1]."""
+    return be.elementwise("atanh", x)
+
+
+atanh.rules(x=lambda g, x: _div(g, sub(1.0, square(x))))
+
+# --- rounding, selection -------------------------------------------------------------------------------------------
+
+
+def _rounding(be: Any, kernel: str, x: Any) -> Any:
+    return be.elementwise(kernel, x) if x.dtype.kind not in "biu" else be.copy(x)
+
+
+@op
+def floor(be: Backend, x: Array) -> Array:
+    """⌊x⌋. The derivative is 0."""
+    return _rounding(be, "floor", x)
+
+
+@op
+def ceil(be: Backend, x: Array) -> Array:
+    """⌈x⌉. The derivative is 0."""
+    return _rounding(be, "ceil", x)
+
+
+@op
+def trunc(be: Backend, x: Array) -> Array:
+    """x without its fraction. The derivative is 0."""
+    return _rounding(be, "trunc", x)
+
+
+@op
+def round_(be: Backend, x: Array) -> Array:
+    """The nearest integer, halves to the even one. The derivative is 0."""
+    return _rounding(be, "round", x)
+
+
+for _step in (floor, ceil, trunc, round_):
+    _step.rules(x=lambda g: mul(g, 0.0))
+
+
+def round(x: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest multiple of 10^-decimals, halves to the even one. The derivative is 0."""
+    return _div(round_(mul(x, 10.0**decimals)), 10.0**decimals) if decimals else round_(x)
+
+
+@op(promote=ANY)
+def maximum(be: Backend, x: Array, y: Array) -> Array:
+    """The larger; NaN if either is. A tie shares its gradient, ½ each."""
+    return be.elementwise("maximum", x, y)
+
+
+maximum.rules(x=lambda g, x, y: mul(g, _wins(gt, x, y)), y=lambda g, x, y: mul(g, _wins(gt, y, x)))
+
+
+@op(promote=ANY)
+def minimum(be: Backend, x: Array, y: Array) -> Array:
+    """The smaller; NaN if either is. A tie shares its gradient, ½ each."""
+    return be.elementwise("minimum", x, y)
+
+
+minimum.rules(x=lambda g, x, y: mul(g, _wins(lt, x, y)), y=lambda g, x, y: mul(g, _wins(lt, y, x)))
+
+
+def _wins(better: Any, x: Any, y: Any) -> Any:
+    """1 where x is chosen, ½ at a tie, 0 elsewhere; 1 also for a NaN x, which is passed on."""
+    return where(eq(x, y), 0.5, where(logical_or(better(x, y), isnan(x) if isinstance(x, Var) else x != x), 1.0, 0.0))
+
+
+@op(promote=ANY)
+def _clamp(be: Backend, x: Array, *, min: Any, max: Any) -> Array:
+    return be.elementwise("clamp", x, min, max)
+
+
+_clamp.name = "clamp"
+_clamp.rules(x=lambda g, x, min, max: mul(g, _inside(x, min, max)))
+
+
+def _inside(x: Any, low: Any, high: Any) -> Any:
+    return le(x, high) if low is None else ge(x, low) if high is None else logical_and(ge(x, low), le(x, high))
+
+
+def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """x limited to [min, max]; numbers or Tensors. At a number's bound the derivative is 1; NaN stays NaN.
+
+    >>> tl.clamp(tl.tensor([-2., 0.5, 2.]), -1, 1)
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
+    if min is None and max is None:
+        raise ArgumentError("clamp: at least one of min and max must be given")
+    if isinstance(min, Var) or isinstance(max, Var):
+        x = x if min is None else maximum(x, min)
+        return x if max is None else minimum(x, max)
+    if x.array.dtype.kind in "iu" and any(isinstance(limit, float) for limit in (min, max)):
+        x = x.to(result_dtype([x.array, 0.0]))
+    return _clamp(x, min=min, max=max)
+
+
+@op
+def _where(be: Backend, condition: Array, x: Array, y: Array) -> Array:
+    return be.elementwise("where", condition, x, y, dtype=(y if type(x) in SCALARS else x).dtype)
+
+
+_where.name = "where"
+_where.rules(x=lambda g, condition: _where(condition, g, 0.0), y=lambda g, condition: _where(condition, 0.0, g))
+
+
+def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
+    """x where the condition holds, else y; with the condition alone, the indices where it holds.
+
+    The gradient of the operand not chosen is 0; if its own derivative is inf or NaN there, 0·inf is NaN: choose a
+    safe argument first (`sqrt(where(x > 0, x, 1))`), then the result.
+    """
+    if x is None and y is None:
+        return condition.nonzero(as_tuple=True)
+    if condition.array.dtype.kind != "b":
+        raise DTypeError(f"where: the condition must be bool, got {condition.dtype.name}; compare it, e.g. condition != 0")
+    x, y = (_as_var(v, condition) for v in (x, y))
+    dtype = result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)])
+    if not isinstance(x, Var) and not isinstance(y, Var):
+        x = type(condition)._wrap(condition.backend.fill("fill", (), dtype.numpy, x), condition.backend)
+    x, y = (v.to(dtype) if isinstance(v, Var) else v for v in (x, y))
+    return _where(condition, x, y)
+
+
+def _as_var(value: Any, beside: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, (float, int)):
+        return type(beside)._wrap(beside.backend.from_numpy(np.asarray(value)), beside.backend)
+    return value
+
+
+@op(promote=FLOAT)
+def copysign(be: Backend, x: Array, y: Array) -> Array:
+    """|x| with the sign of y (also of -0.0). The derivative at x = 0 is 0."""
+    return be.elementwise("copysign", x, y)
+
+
+copysign.rules(x=lambda g, x, y: mul(g, mul(sign(x), copysign(1.0, y))), y=lambda g: mul(g, 0.0))
+
+
+@op(promote=FLOAT)
+def erf(be: Backend, x: Array) -> Array:
+    """(2/√π) ∫₀ˣ exp(-t²) dt."""
+    return be.elementwise("erf", x)
+
+
+erf.rules(x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)))
+
+
+def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """x + weight·(end - x)."""
+    return add(x, mul(weight, sub(end, x)))
+
+
+def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    """x + value·a·b."""
+    return add(x, mul(a, b), alpha=value)
+
+
+def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    """x + value·a/b."""
+    return add(x, _div(a, b), alpha=value)
+
+
+def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """x with NaN and the infinities replaced: by 0 and the largest finite values unless given."""
+    limits = finfo(x.dtype)
+    x = where(isnan(x), nan, x)
+    x = where(eq(x, math.inf), limits.max if posinf is None else posinf, x)
+    return where(eq(x, -math.inf), limits.min if neginf is None else neginf, x)
+
+
+def isclose(x: Tensor, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """|x - y| <= atol + rtol·|y|, elementwise; equal infinities are close."""
+    close = logical_or(eq(x, y), logical_and(le(abs(sub(x, y)), add(mul(abs(y), rtol), atol)), isfinite(sub(x, y))))
+    return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close
+
+
+def allclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close, as a Python bool; see isclose."""
+    return bool(isclose(x, y, rtol, atol, equal_nan).all())
+
+
+def equal(x: Tensor, y: Tensor) -> bool:
+    """Whether shapes and all elements are equal, as a Python bool."""
+    return x.shape == y.shape and bool(eq(x, y).all())

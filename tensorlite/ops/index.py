@@ -1,0 +1,473 @@
+"""Differentiable indexing. `x[key]` is a basic view (ints, slices, None, Ellipsis), then a gather by integer arrays.
+
+An int in the key selects first, as in PyTorch, so `x[0, :, [1, 2]]` keeps the order of the remaining dimensions.
+A bool mask stands for the integer arrays of its nonzero positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import dtypes
+from ..autograd.op import op
+from ..autograd.tape import Var
+from ..backends import Array, Backend, broadcast_shapes, normalize_dim
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from .elementwise import maximum, minimum, where
+from .movement import _slice, clone, full_like, narrow
+from .names import numpy_names
+from .reduce import ValuesIndices, amax, amin, argmax, argmin
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+_INT64 = np.dtype(np.int64)
+
+# --- gather and scatter by integer arrays ---------------------------------------------------------------------------
+
+
+def _gathered_shape(shape: tuple[int, ...], indices: Sequence[Any], dims: tuple[int, ...]) -> tuple[int, ...]:
+    """The indexed dimensions give way to the indices' shape: in place if they are neighbours, else in front."""
+    common = broadcast_shapes("index", *[i.shape for i in indices])
+    rest = [n for d, n in enumerate(shape) if d not in dims]
+    at = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    return (*rest[:at], *common, *rest[at:])
+
+
+@op
+def _index(be: Backend, x: Array, *, indices: Any, dims: Any) -> Array:
+    """x at integer arrays, one per dimension of `dims`; negative indices count from the end."""
+    return be.fill("index", _gathered_shape(x.shape, indices, dims), x.dtype, x, *indices, dims=dims)
+
+
+@op
+def index_spread(be: Backend, g: Array, *, indices: Any, dims: Any, shape: Any) -> Array:
+    """Zeros of `shape` to which g is added at the indices: the gradient of index. Duplicates add up."""
+    out = be.fill("fill", shape, g.dtype, 0)
+    be.run("index_add", out, g, *indices, dims=dims)
+    return out
+
+
+_index.name = "index"
+_index.rules(x=lambda g, indices, dims, shapes: index_spread(g, indices=indices, dims=dims, shape=shapes[0]))
+index_spread.rules(g=lambda g, indices, dims: _index(g, indices=indices, dims=dims))
+
+
+@op
+def _index_put(be: Backend, x: Array, value: Array, *, indices: Any, dims: Any) -> Array:
+    out = be.copy(x)
+    be.run("index_put", out, value, *indices, dims=dims)
+    return out
+
+
+def _zero(g: Any) -> Any:
+    return type(g)._wrap(g.backend.fill("fill", (), g.array.dtype, 0), g.backend)
+
+
+def _written(g: Any, indices: Any, dims: Any) -> Any:
+    """The part of g that reaches the written values: of duplicates only the last one counts."""
+    backend = g.backend
+    shape = _gathered_shape(g.shape, indices, dims)
+    numbers = backend.fill("arange", (int(np.prod(shape)),), _INT64, 0, 1).reshape(shape)
+    owner = backend.fill("fill", g.shape, _INT64, -1)
+    backend.run("index_put", owner, numbers, *indices, dims=dims)
+    wins = backend.elementwise("eq", backend.fill("index", shape, _INT64, owner, *indices, dims=dims), numbers,
+                               dtype=np.dtype(np.bool_))
+    return where(type(g)._wrap(wins, backend), _index(g, indices=indices, dims=dims), 0.0)
+
+
+_index_put.name = "index_put"
+_index_put.rules(
+    x=lambda g, indices, dims: _index_put(g, _zero(g), indices=indices, dims=dims),
+    value=lambda g, indices, dims: _written(g, indices, dims),
+)
+
+
+def _raw_index(name: str, value: Any, backend: Backend) -> Any:
+    """An index as a private int64 array: the caller may change his own afterwards."""
+    array = value.array if isinstance(value, Var) else backend.from_numpy(np.asarray(value))
+    if array.size == 0 and not isinstance(value, Var):
+        return backend.cast(array, _INT64)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: an index must hold integers, got {dtypes.from_numpy(array.dtype).name}")
+    if isinstance(value, Var) and value.backend is not backend:
+        array = backend.from_numpy(value.backend.to_numpy(array))
+    return backend.fill("copy", array.shape, _INT64, array)
+
+
+# --- x[key] ------------------------------------------------------------------------------------------------------------
+
+
+def _is_mask(k: Any) -> bool:
+    return (isinstance(k, Var) and k.array.dtype.kind == "b") or isinstance(k, (bool, np.bool_)) or (
+        isinstance(k, (np.ndarray, list)) and np.asarray(k).dtype.kind == "b")
+
+
+def _parse(x: Any, key: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
+    """A key as its basic part (a tuple for `_slice`), and the integer arrays with the dimensions they index after it."""
+    items = key if isinstance(key, tuple) else (key,)
+    expanded: list[Any] = []
+    for k in items:
+        expanded.extend(_mask_indices(x, k) if _is_mask(k) else [k])
+    consumed = [k for k in expanded if k is not None and k is not Ellipsis and not isinstance(k, _NewDim)]
+    dots = [i for i, k in enumerate(expanded) if k is Ellipsis]
+    if len(dots) > 1:
+        raise ArgumentError("an index can only have a single ellipsis ('...')")
+    if len(consumed) > x.ndim:
+        raise OutOfRangeError(f"too many indices for tensor of dimension {x.ndim}: got {len(consumed)} for shape {tuple(x.shape)}")
+    at = dots[0] if dots else len(expanded)
+    expanded[at:at + len(dots)] = [slice(None)] * (x.ndim - len(consumed))
+    basic: list[Any] = []
+    arrays: list[Any] = []
+    dims: list[int] = []
+    dim = position = 0  # of x, and of the result of the basic part
+    for k in expanded:
+        if isinstance(k, _NewDim):  # a bool scalar: a new dimension, indexed by no or one zero
+            basic.append(None)
+            arrays.append(k.index)
+            dims.append(position)
+            position += 1
+        elif k is None:
+            basic.append(None)
+            position += 1
+        elif isinstance(k, slice):
+            basic.append(slice(*(None if b is None else int(b) for b in (k.start, k.stop, k.step))))
+            dim, position = dim + 1, position + 1
+        elif _is_integer(k):
+            basic.append(_checked(int(k), x, dim))
+            dim += 1
+        else:
+            basic.append(slice(None))
+            arrays.append(_raw_index("index", k, x.backend))
+            dims.append(position)
+            dim, position = dim + 1, position + 1
+    return tuple(basic), tuple(arrays), tuple(dims)
+
+
+class _NewDim:
+    """What a bool scalar in a key stands for."""
+
+    def __init__(self, chosen: bool) -> None:
+        self.index = np.zeros(int(chosen), _INT64)
+
+
+def _is_integer(k: Any) -> bool:
+    return isinstance(k, (int, np.integer)) or (isinstance(k, Var) and k.array.ndim == 0 and k.array.dtype.kind in "iu")
+
+
+def _checked(i: int, x: Any, dim: int) -> int:
+    n = x.shape[dim]
+    if not -n <= i < n:
+        raise OutOfRangeError(f"index {i} is out of bounds for dimension {dim} with size {n}")
+    return i
+
+
+def _mask_indices(x: Any, mask: Any) -> list[Any]:
+    """The integer arrays of the nonzero positions of a bool mask."""
+    values = mask.backend.to_numpy(mask.array) if isinstance(mask, Var) else np.asarray(mask)
+    if values.ndim == 0:
+        return [_NewDim(bool(values))]
+    return list(np.nonzero(values)) if _mask_fits(x, values) else []
+
+
+def _mask_fits(x: Any, mask: np.ndarray) -> bool:
+    if mask.ndim > x.ndim or not any(x.shape[i:i + mask.ndim] == mask.shape for i in range(x.ndim - mask.ndim + 1)):
+        raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit the indexed tensor of shape {tuple(x.shape)}")
+    return True
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """x[key]: ints, slices (also of negative step), None, Ellipsis, integer arrays, bool masks, Tensors.
+
+    A view for ints, slices and None; a copy otherwise. Raises OutOfRangeError (an IndexError) outside the shape.
+    """
+    basic, arrays, dims = _parse(x, key)
+    if basic:
+        x = _slice(x, key=basic)
+    return _index(x, indices=arrays, dims=dims) if arrays else x
+
+
+def setitem(x: Tensor, key: Any, value: Any) -> Tensor:
+    """A copy of x with `value` written at `key`, as the differentiable form of x[key] = value."""
+    basic, arrays, dims = _parse(x, key)
+    value = _value_like(x, value)
+    if not arrays:
+        return _slice_put(x, value, key=basic)
+    region = _slice(x, key=basic)
+    _refuse_too_large(value, _gathered_shape(region.shape, arrays, dims))
+    return _slice_put(x, _index_put(region, value, indices=arrays, dims=dims), key=basic)
+
+
+def setitem_raw(x: Tensor, key: Any, value: Any) -> None:
+    """Write `value` at `key` into x's memory, unrecorded."""
+    basic, arrays, dims = _parse(x, key)
+    value = _value_like(x, value)
+    region = x.array[(*basic, ...)]
+    if arrays:
+        _refuse_too_large(value, _gathered_shape(region.shape, arrays, dims))
+        x.backend.run("index_put", region, value.array, *arrays, dims=dims)
+    else:
+        _refuse_too_large(value, region.shape)
+        x.backend.run("copy", region, value.array)
+
+
+def _value_like(x: Any, value: Any) -> Any:
+    """A value to be stored in x: as a Tensor of x's dtype, without surplus leading dimensions of 1."""
+    if not isinstance(value, Var):
+        value = type(x)._wrap(x.backend.from_numpy(np.asarray(value, x.array.dtype if np.ndim(value) == 0 else None)), x.backend)
+    while value.ndim and value.shape[0] == 1 and value.ndim > 1:
+        value = value[0]
+    return value.to(x.dtype)
+
+
+def _refuse_too_large(value: Any, shape: tuple[int, ...]) -> None:
+    try:
+        fits = broadcast_shapes("setitem", value.shape, shape) == tuple(shape)
+    except ShapeError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"setitem: a value of shape {tuple(value.shape)} cannot be broadcast to the indexed shape {tuple(shape)}")
+
+
+@op
+def _slice_put(be: Backend, x: Array, value: Array, *, key: Any) -> Array:
+    out = be.copy(x)
+    region = out[(*key, ...)]
+    be.run("copy", region, be.expand(value, region.shape))
+    return out
+
+
+_slice_put.name = "slice_put"
+_slice_put.rules(
+    x=lambda g, key: _slice_put(g, _zero(g), key=key),
+    value=lambda g, key: _slice(g, key=key),
+)
+
+# --- named forms -------------------------------------------------------------------------------------------------------
+
+
+def _grid(x: Any, dim: int, array: Any) -> tuple[Any, ...]:
+    """Index arrays for all dimensions that follow `array` along `dim` and their own position elsewhere."""
+    grids = []
+    for d, n in enumerate(array.shape):
+        if d == dim:
+            grids.append(array)
+        else:
+            positions = x.backend.fill("arange", (n,), _INT64, 0, 1)
+            grids.append(positions.reshape((1,) * d + (n,) + (1,) * (array.ndim - 1 - d)))
+    return tuple(grids)
+
+
+def _along(name: str, x: Any, dim: int, index: Any) -> tuple[int, Any]:
+    dim = normalize_dim(name, dim, x.ndim)
+    array = _raw_index(name, index, x.backend)
+    if array.ndim != x.ndim or any(n > x.shape[d] for d, n in enumerate(array.shape) if d != dim):
+        raise ShapeError(f"{name}: index of shape {tuple(array.shape)} does not fit {tuple(x.shape)} outside dimension {dim}")
+    if array.size and int(array.min()) < 0:
+        raise OutOfRangeError(f"{name}: index {int(array.min())} is out of bounds for dimension {dim} with size {x.shape[dim]}")
+    return dim, array
+
+
+@numpy_names
+def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i][j] = x[index[i][j]][j] for dim 0, and so on: one element per entry of `index`.
+
+    Raises OutOfRangeError for an index outside dimension `dim`.
+    """
+    dim, array = _along("gather", x, dim, index)
+    if not x.ndim:
+        return clone(x)
+    return _index(x, indices=_grid(x, dim, array), dims=tuple(range(x.ndim)))
+
+
+@numpy_names
+def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """gather that broadcasts x and the indices outside `dim`; over the flattened x for dim=None."""
+    if dim is None:
+        return take_along_dim(x.flatten(), indices.flatten(), 0)
+    dim = normalize_dim("take_along_dim", dim, x.ndim)
+    common = broadcast_shapes("take_along_dim", *[tuple(1 if d == dim else n for d, n in enumerate(t.shape)) for t in (x, indices)])
+    x = x.expand(common[:dim] + (x.shape[dim],) + common[dim + 1:])
+    return gather(x, dim, indices.expand(common[:dim] + (indices.shape[dim],) + common[dim + 1:]))
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """The elements of the flattened x at `index`, in the index's shape."""
+    return x.flatten()[index]
+
+
+@numpy_names
+def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The listed slices of dimension `dim`; `index` is a vector."""
+    dim = normalize_dim("index_select", dim, x.ndim)
+    array = _raw_index("index_select", index, x.backend)
+    if array.ndim > 1:
+        raise ShapeError(f"index_select: expected a vector of indices, got shape {tuple(array.shape)}")
+    return _index(x, indices=(array.reshape(-1),), dims=(dim,))
+
+
+def _source(x: Any, src: Any, array: Any) -> Any:
+    """The part of a scatter source that the index covers; a number as a constant."""
+    if not isinstance(src, Var):
+        return type(x)._wrap(x.backend.fill("fill", array.shape, x.array.dtype, src), x.backend)
+    for d, n in enumerate(array.shape):
+        src = narrow(src, d, 0, n)
+    if src.array.dtype != x.array.dtype:
+        raise DTypeError(f"scatter: x is {x.dtype.name} but src is {src.dtype.name}; convert one with .to(dtype)")
+    return src
+
+
+def scatter(x: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
+    """A copy of x with out[index[i][j]][j] = src[i][j] for dim 0, and so on; of duplicates the last one wins."""
+    dim, array = _along("scatter", x, dim, index)
+    return _index_put(x, _source(x, src, array), indices=_grid(x, dim, array), dims=tuple(range(x.ndim)))
+
+
+def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of x with src added at out[index[i][j]][j] for dim 0, and so on; duplicates add up."""
+    dim, array = _along("scatter_add", x, dim, index)
+    spread = index_spread(_source(x, src, array), indices=_grid(x, dim, array), dims=tuple(range(x.ndim)), shape=x.shape)
+    return x + spread
+
+
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """A copy of x with alpha·source added to the listed slices of dimension `dim`; duplicates add up."""
+    dim = normalize_dim("index_add", dim, x.ndim)
+    array = _raw_index("index_add", index, x.backend).reshape(-1)
+    expected = (*x.shape[:dim], array.size, *x.shape[dim + 1:])
+    if source.shape != expected:
+        raise ShapeError(f"index_add: source has shape {tuple(source.shape)}, expected {expected}")
+    return x + index_spread(source * alpha if alpha != 1 else source, indices=(array,), dims=(dim,), shape=x.shape)
+
+
+def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """x with `value` where the (broadcast) bool mask holds."""
+    if isinstance(value, (bool, int, float)) and x.array.dtype.kind in "iu":
+        value = int(value)
+    return where(mask, value, x)
+
+
+def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the (broadcast) bool mask holds, as a vector."""
+    shape = broadcast_shapes("masked_select", x.shape, mask.shape)
+    return x.expand(shape)[mask.expand(shape)]
+
+
+def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of nonzero elements, int64: a (count, ndim) matrix, or one vector per dimension."""
+    values = x.backend.to_numpy(x.array)
+    wrap = type(x)._wrap
+    if as_tuple:
+        return tuple(wrap(x.backend.from_numpy(i.astype(np.int64)), x.backend) for i in np.nonzero(np.atleast_1d(values)))
+    return wrap(x.backend.from_numpy(np.argwhere(values).astype(np.int64)), x.backend)
+
+
+# --- order -------------------------------------------------------------------------------------------------------------
+
+
+@op
+def _argsort(be: Backend, x: Array, *, dim: Any, descending: Any) -> Array:
+    return be.fill("argsort", x.shape, _INT64, x, dim=dim, descending=descending)
+
+
+_argsort.name = "argsort"
+
+
+@numpy_names
+def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices that sort along `dim`, int64; always stable. NaN counts as the largest."""
+    return _argsort(x, dim=normalize_dim("argsort", dim, x.ndim), descending=descending) if x.ndim else full_like(x, 0).to(dtypes.int64)
+
+
+@numpy_names
+def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+    """(values, indices) in order along `dim`; always stable. NaN counts as the largest."""
+    order = argsort(x, dim, descending)
+    return ValuesIndices(gather(x, dim, order), order)
+
+
+@numpy_names
+def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """The k largest (or smallest) along `dim`, in order, as (values, indices)."""
+    dim = normalize_dim("topk", dim, x.ndim)
+    if not 0 <= k <= (x.shape[dim] if x.ndim else 1):
+        raise OutOfRangeError(f"topk: k={k} is outside dimension {dim} of shape {tuple(x.shape)}")
+    values, order = sort(x, dim, descending=largest)
+    return ValuesIndices(narrow(values, dim, 0, k), narrow(order, dim, 0, k)) if x.ndim else ValuesIndices(values, order)
+
+
+def _extremum(name: str, find: Any, reduce: Any, x: Any, dim: int | None, keepdim: bool) -> Any:
+    if dim is None:
+        return reduce(x)
+    indices = find(x, dim, keepdim=True)
+    values = gather(x, dim, indices)
+    if not keepdim and x.ndim:
+        values, indices = values.squeeze(dim), indices.squeeze(dim)
+    return ValuesIndices(values, indices)
+
+
+@numpy_names
+def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The largest element; with `dim`, (values, indices) along it; with a Tensor, the elementwise maximum.
+
+    The gradient of max() is shared among ties, that of max(dim) goes to the one index returned.
+    """
+    return maximum(x, dim) if isinstance(dim, Var) else _extremum("max", argmax, amax, x, dim, keepdim)
+
+
+@numpy_names
+def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The smallest element; with `dim`, (values, indices) along it; with a Tensor, the elementwise minimum."""
+    return minimum(x, dim) if isinstance(dim, Var) else _extremum("min", argmin, amin, x, dim, keepdim)
+
+
+@numpy_names
+def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median; with `dim`, (values, indices) along it."""
+    if dim is None:
+        return median(x.flatten(), 0).values
+    n = x.shape[normalize_dim("median", dim, x.ndim)]
+    values, order = (narrow(part, dim, (n - 1) // 2, 1) for part in sort(x, dim))
+    return ValuesIndices(values, order) if keepdim else ValuesIndices(values.squeeze(dim), order.squeeze(dim))
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices' lower triangles, zeros above diagonal number `diagonal`."""
+    return where(_triangle(x, diagonal, lower=True), x, 0)
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices' upper triangles, zeros below diagonal number `diagonal`."""
+    return where(_triangle(x, diagonal, lower=False), x, 0)
+
+
+def _triangle(x: Any, diagonal: int, lower: bool) -> Any:
+    if x.ndim < 2:
+        raise ShapeError(f"{'tril' if lower else 'triu'}: expected at least 2 dimensions, got shape {tuple(x.shape)}")
+    rows, columns = (x.backend.fill("arange", (n,), _INT64, 0, 1) for n in x.shape[-2:])
+    kernel = "le" if lower else "ge"
+    mask = x.backend.elementwise(kernel, columns[None, :], rows[:, None] + diagonal, dtype=np.dtype(np.bool_))
+    return type(x)._wrap(mask, x.backend)
+
+
+@numpy_names
+def repeat_interleave(x: Tensor, repeats: int | Tensor, dim: int | None = None) -> Tensor:
+    """Each slice of dimension `dim` repeated in place, all equally often or as listed; flattened for dim=None."""
+    if dim is None:
+        return repeat_interleave(x.flatten(), repeats, 0)
+    counts = repeats.backend.to_numpy(repeats.array) if isinstance(repeats, Var) else repeats
+    n = x.shape[normalize_dim("repeat_interleave", dim, x.ndim)]
+    return index_select(x, dim, np.repeat(np.arange(n), counts))
+
+
+@numpy_names
+def diff(x: Tensor, n: int = 1, dim: int = -1) -> Tensor:
+    """x[i+1] - x[i] along `dim`, n times."""
+    size = x.shape[normalize_dim("diff", dim, x.ndim)]
+    for step in range(n):
+        later, earlier = narrow(x, dim, 1, size - step - 1), narrow(x, dim, 0, size - step - 1)
+        x = later != earlier if x.array.dtype.kind == "b" else later - earlier
+    return x

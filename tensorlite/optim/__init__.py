@@ -1,0 +1,19 @@
+"""Optimizers, and `lr_scheduler` for schedules of their learning rates, under PyTorch's names and
+defaults."""
+
+from . import lr_scheduler as lr_scheduler
+from .adadelta import Adadelta as Adadelta
+from .adagrad import Adagrad as Adagrad
+from .adam import Adam as Adam
+from .adam import AdamW as AdamW
+from .adamax import Adamax as Adamax
+from .asgd import ASGD as ASGD
+from .lion import Lion as Lion
+from .muon import Muon as Muon
+from .muon import MuonWithAuxAdam as MuonWithAuxAdam
+from .nadam import NAdam as NAdam
+from .optimizer import Optimizer as Optimizer
+from .radam import RAdam as RAdam
+from .rmsprop import RMSprop as RMSprop
+from .rprop import Rprop as Rprop
+from .sgd import SGD as SGD
