@@ -46,9 +46,15 @@ def argument_parser(description: str | None, result: str) -> argparse.ArgumentPa
     return parser
 
 
-def thread_environment(threads: int) -> dict[str, str]:
-    """This process's environment with every BLAS and OpenMP pool set to `threads`; read at library start."""
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+def process_environment(threads: int | None = None) -> dict[str, str]:
+    """This process's environment, with every BLAS and OpenMP pool set to `threads` where that is given.
+
+    Bytecode is kept, as it is after an installation: compiling a checkout anew is no part of any measurement.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if threads is not None:
+        environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    return environment
 
 
 def installed(library: str) -> bool:
@@ -66,7 +72,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=thread_environment(threads),
+            env=process_environment(threads),
         )
 
     def ask(self, **request: Any) -> Any:

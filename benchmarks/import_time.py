@@ -24,7 +24,8 @@ TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_co
 def import_seconds(library: str) -> float:
     """Seconds that one fresh process spends in `import library`."""
     command = [sys.executable, "-c", TIMED.format(library)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    environment = common.process_environment()
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -61,7 +61,7 @@ def run(subject: str, options: argparse.Namespace) -> tuple[float, float]:
     command += [f"--epochs={options.epochs}", f"--batch={options.batch}", f"--seed={options.seed}"]
     start = time.perf_counter()
     finished = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=common.thread_environment(options.threads)
+        command, stdout=subprocess.PIPE, text=True, check=True, env=common.process_environment(options.threads)
     )
     seconds = time.perf_counter() - start
     accuracy = float(json.loads(finished.stdout))

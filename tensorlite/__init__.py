@@ -4,7 +4,10 @@ PyTorch's names and semantics, NumPy on the CPU. The map of the package is docs/
 """
 
 from . import autograd as autograd
+from . import data as data
+from . import nn as nn
 from . import ops as ops
+from . import optim as optim
 from . import random as random
 from .autograd import enable_grad as enable_grad
 from .autograd import inference_mode as inference_mode
@@ -12,28 +15,29 @@ from .autograd import is_grad_enabled as is_grad_enabled
 from .autograd import no_grad as no_grad
 from .autograd import set_grad_enabled as set_grad_enabled
 from .backends import Device as Device
-from .backends import as_device as device
-from .creation import tensor as tensor
+from .backends import as_device as as_device
+from .creation import arange as arange
 from .creation import as_tensor as as_tensor
 from .creation import asarray as asarray
-from .creation import from_numpy as from_numpy
-from .creation import from_dlpack as from_dlpack
-from .creation import zeros as zeros
-from .creation import ones as ones
 from .creation import empty as empty
-from .creation import full as full
-from .creation import zeros_like as zeros_like
-from .creation import ones_like as ones_like
 from .creation import empty_like as empty_like
+from .creation import eye as eye
+from .creation import from_dlpack as from_dlpack
+from .creation import from_numpy as from_numpy
+from .creation import full as full
 from .creation import full_like as full_like
-from .creation import arange as arange
 from .creation import linspace as linspace
 from .creation import logspace as logspace
-from .creation import eye as eye
+from .creation import ones as ones
+from .creation import ones_like as ones_like
+from .creation import tensor as tensor
 from .creation import tril_indices as tril_indices
 from .creation import triu_indices as triu_indices
-from .dtypes import DType as dtype
+from .creation import zeros as zeros
+from .creation import zeros_like as zeros_like
+from .dtypes import DType as DType
 from .dtypes import bfloat16 as bfloat16
+from .dtypes import bool_ as bool_
 from .dtypes import finfo as finfo
 from .dtypes import float16 as float16
 from .dtypes import float32 as float32
@@ -47,13 +51,6 @@ from .dtypes import int64 as int64
 from .dtypes import promote_types as promote_types
 from .dtypes import set_default_dtype as set_default_dtype
 from .dtypes import uint8 as uint8
-from .dtypes import bool_ as bool
-from .dtypes import float16 as half
-from .dtypes import float32 as float
-from .dtypes import float64 as double
-from .dtypes import int16 as short
-from .dtypes import int32 as int
-from .dtypes import int64 as long
 from .errors import ArgumentError as ArgumentError
 from .errors import DeviceError as DeviceError
 from .errors import DTypeError as DTypeError
@@ -63,181 +60,164 @@ from .errors import OutOfMemoryError as OutOfMemoryError
 from .errors import OutOfRangeError as OutOfRangeError
 from .errors import ShapeError as ShapeError
 from .errors import TensorliteError as TensorliteError
-from .ops import relu as relu
-from .ops import sigmoid as sigmoid
-from .ops import tanh as tanh
+from .io import load as load
+from .io import load_checkpoint as load_checkpoint
+from .io import save as save
+from .io import save_checkpoint as save_checkpoint
 from .ops import abs as abs
 from .ops import acos as acos
-from .ops import acos as arccos
 from .ops import acosh as acosh
-from .ops import acosh as arccosh
 from .ops import add as add
 from .ops import addcdiv as addcdiv
 from .ops import addcmul as addcmul
+from .ops import addmm as addmm
+from .ops import all as all
 from .ops import allclose as allclose
-from .ops import asin as asin
-from .ops import asin as arcsin
-from .ops import asinh as asinh
-from .ops import asinh as arcsinh
-from .ops import atan as atan
-from .ops import atan as arctan
-from .ops import atan2 as atan2
-from .ops import atan2 as arctan2
-from .ops import atanh as atanh
-from .ops import atanh as arctanh
-from .ops import ceil as ceil
-from .ops import clamp as clamp
-from .ops import clamp as clip
-from .ops import copysign as copysign
-from .ops import cos as cos
-from .ops import cosh as cosh
-from .ops import div as div
-from .ops import div as divide
-from .ops import div as true_divide
-from .ops import equal as equal
-from .ops import erf as erf
-from .ops import exp as exp
-from .ops import exp2 as exp2
-from .ops import expm1 as expm1
-from .ops import floor as floor
-from .ops import floor_divide as floor_divide
-from .ops import fmod as fmod
-from .ops import isclose as isclose
-from .ops import lerp as lerp
-from .ops import log as log
-from .ops import log1p as log1p
-from .ops import log2 as log2
-from .ops import log10 as log10
-from .ops import logaddexp as logaddexp
-from .ops import maximum as maximum
-from .ops import minimum as minimum
-from .ops import mul as mul
-from .ops import mul as multiply
-from .ops import nan_to_num as nan_to_num
-from .ops import neg as neg
-from .ops import neg as negative
-from .ops import pow as pow
-from .ops import reciprocal as reciprocal
-from .ops import remainder as remainder
-from .ops import round as round
-from .ops import rsqrt as rsqrt
-from .ops import sign as sign
-from .ops import sin as sin
-from .ops import sinh as sinh
-from .ops import sqrt as sqrt
-from .ops import square as square
-from .ops import sub as sub
-from .ops import sub as subtract
-from .ops import tan as tan
-from .ops import trunc as trunc
-from .ops import trunc as fix
-from .ops import where as where
+from .ops import amax as amax
+from .ops import amin as amin
+from .ops import any as any
+from .ops import argmax as argmax
+from .ops import argmin as argmin
 from .ops import argsort as argsort
-from .ops import diff as diff
-from .ops import gather as gather
-from .ops import index_add as index_add
-from .ops import index_select as index_select
-from .ops import masked_fill as masked_fill
-from .ops import masked_select as masked_select
-from .ops import max as max
-from .ops import median as median
-from .ops import min as min
-from .ops import nonzero as nonzero
-from .ops import repeat_interleave as repeat_interleave
-from .ops import scatter as scatter
-from .ops import scatter_add as scatter_add
-from .ops import sort as sort
-from .ops import take as take
-from .ops import take_along_dim as take_along_dim
-from .ops import topk as topk
-from .ops import tril as tril
-from .ops import triu as triu
+from .ops import asin as asin
+from .ops import asinh as asinh
+from .ops import atan as atan
+from .ops import atan2 as atan2
+from .ops import atanh as atanh
 from .ops import bitwise_and as bitwise_and
 from .ops import bitwise_left_shift as bitwise_left_shift
 from .ops import bitwise_not as bitwise_not
 from .ops import bitwise_or as bitwise_or
 from .ops import bitwise_right_shift as bitwise_right_shift
 from .ops import bitwise_xor as bitwise_xor
+from .ops import bmm as bmm
+from .ops import broadcast_tensors as broadcast_tensors
+from .ops import broadcast_to as broadcast_to
+from .ops import cat as cat
+from .ops import ceil as ceil
+from .ops import chunk as chunk
+from .ops import clamp as clamp
+from .ops import clone as clone
+from .ops import copysign as copysign
+from .ops import cos as cos
+from .ops import cosh as cosh
+from .ops import count_nonzero as count_nonzero
+from .ops import cumprod as cumprod
+from .ops import cumsum as cumsum
+from .ops import diag as diag
+from .ops import diagonal as diagonal
+from .ops import diff as diff
+from .ops import div as div
+from .ops import dot as dot
+from .ops import einsum as einsum
 from .ops import eq as eq
+from .ops import equal as equal
+from .ops import erf as erf
+from .ops import exp as exp
+from .ops import exp2 as exp2
+from .ops import expand as expand
+from .ops import expm1 as expm1
+from .ops import flatten as flatten
+from .ops import flip as flip
+from .ops import floor as floor
+from .ops import floor_divide as floor_divide
+from .ops import fmod as fmod
+from .ops import gather as gather
 from .ops import ge as ge
 from .ops import gt as gt
+from .ops import imag as imag
+from .ops import index_add as index_add
+from .ops import index_select as index_select
+from .ops import isclose as isclose
 from .ops import isfinite as isfinite
 from .ops import isinf as isinf
 from .ops import isnan as isnan
 from .ops import le as le
+from .ops import lerp as lerp
+from .ops import log as log
+from .ops import log1p as log1p
+from .ops import log2 as log2
+from .ops import log10 as log10
+from .ops import log_softmax as log_softmax
+from .ops import logaddexp as logaddexp
 from .ops import logical_and as logical_and
 from .ops import logical_not as logical_not
 from .ops import logical_or as logical_or
 from .ops import logical_xor as logical_xor
+from .ops import logsumexp as logsumexp
 from .ops import lt as lt
-from .ops import ne as ne
-from .ops import signbit as signbit
-from .ops import addmm as addmm
-from .ops import bmm as bmm
-from .ops import dot as dot
-from .ops import einsum as einsum
+from .ops import masked_fill as masked_fill
+from .ops import masked_select as masked_select
 from .ops import matmul as matmul
-from .ops import mm as mm
-from .ops import mv as mv
-from .ops import outer as outer
-from .ops import tensordot as tensordot
-from .ops import trace as trace
-from .ops import broadcast_tensors as broadcast_tensors
-from .ops import broadcast_to as broadcast_to
-from .ops import cat as cat
-from .ops import cat as concat
-from .ops import cat as concatenate
-from .ops import chunk as chunk
-from .ops import clone as clone
-from .ops import diag as diag
-from .ops import diagonal as diagonal
-from .ops import expand as expand
-from .ops import flatten as flatten
-from .ops import flip as flip
-from .ops import imag as imag
+from .ops import max as max
+from .ops import maximum as maximum
+from .ops import mean as mean
+from .ops import median as median
 from .ops import meshgrid as meshgrid
+from .ops import min as min
+from .ops import minimum as minimum
+from .ops import mm as mm
 from .ops import movedim as movedim
-from .ops import movedim as moveaxis
+from .ops import mul as mul
+from .ops import mv as mv
+from .ops import nan_to_num as nan_to_num
 from .ops import narrow as narrow
+from .ops import ne as ne
+from .ops import neg as neg
+from .ops import nonzero as nonzero
+from .ops import norm as norm
+from .ops import outer as outer
 from .ops import permute as permute
-from .ops import permute as permute_dims
+from .ops import pow as pow
+from .ops import prod as prod
 from .ops import real as real
+from .ops import reciprocal as reciprocal
+from .ops import relu as relu
+from .ops import remainder as remainder
 from .ops import repeat as repeat
+from .ops import repeat_interleave as repeat_interleave
 from .ops import reshape as reshape
 from .ops import roll as roll
+from .ops import round as round
+from .ops import rsqrt as rsqrt
+from .ops import scatter as scatter
+from .ops import scatter_add as scatter_add
 from .ops import select as select
+from .ops import sigmoid as sigmoid
+from .ops import sign as sign
+from .ops import signbit as signbit
+from .ops import sin as sin
+from .ops import sinh as sinh
+from .ops import softmax as softmax
+from .ops import sort as sort
 from .ops import split as split
+from .ops import sqrt as sqrt
+from .ops import square as square
 from .ops import squeeze as squeeze
 from .ops import stack as stack
+from .ops import std as std
+from .ops import sub as sub
+from .ops import sum as sum
 from .ops import t as t
+from .ops import take as take
+from .ops import take_along_dim as take_along_dim
+from .ops import tan as tan
+from .ops import tanh as tanh
 from .ops import tensor_split as tensor_split
+from .ops import tensordot as tensordot
 from .ops import tile as tile
+from .ops import topk as topk
+from .ops import trace as trace
 from .ops import transpose as transpose
-from .ops import transpose as swapaxes
-from .ops import transpose as swapdims
+from .ops import tril as tril
+from .ops import triu as triu
+from .ops import trunc as trunc
 from .ops import unbind as unbind
-from .ops import unbind as unstack
 from .ops import unflatten as unflatten
 from .ops import unsqueeze as unsqueeze
-from .ops import view as view
-from .ops import all as all
-from .ops import amax as amax
-from .ops import amin as amin
-from .ops import any as any
-from .ops import argmax as argmax
-from .ops import argmin as argmin
-from .ops import count_nonzero as count_nonzero
-from .ops import cumprod as cumprod
-from .ops import cumsum as cumsum
-from .ops import log_softmax as log_softmax
-from .ops import logsumexp as logsumexp
-from .ops import mean as mean
-from .ops import norm as norm
-from .ops import prod as prod
-from .ops import softmax as softmax
-from .ops import std as std
-from .ops import sum as sum
 from .ops import var as var
+from .ops import view as view
+from .ops import where as where
 from .random import Generator as Generator
 from .random import default_generator as default_generator
 from .random import get_rng_state as get_rng_state
@@ -245,6 +225,48 @@ from .random import initial_seed as initial_seed
 from .random import manual_seed as manual_seed
 from .random import seed as seed
 from .random import set_rng_state as set_rng_state
+from .sampling import bernoulli as bernoulli
+from .sampling import multinomial as multinomial
+from .sampling import normal as normal
+from .sampling import rand as rand
+from .sampling import rand_like as rand_like
+from .sampling import randint as randint
+from .sampling import randint_like as randint_like
+from .sampling import randn as randn
+from .sampling import randn_like as randn_like
+from .sampling import randperm as randperm
 from .tensor import Tensor as Tensor
+
+# Other names of the same things, as PyTorch and NumPy have them.
+arccos = acos
+arccosh = acosh
+arcsin = asin
+arcsinh = asinh
+arctan = atan
+arctan2 = atan2
+arctanh = atanh
+bool = bool_
+clip = clamp
+concat = cat
+concatenate = cat
+device = as_device
+divide = div
+double = float64
+dtype = DType
+fix = trunc
+float = float32
+half = float16
+int = int32
+long = int64
+moveaxis = movedim
+multiply = mul
+negative = neg
+permute_dims = permute
+short = int16
+subtract = sub
+swapaxes = transpose
+swapdims = transpose
+true_divide = div
+unstack = unbind
 
 __version__ = "0.1.0"

@@ -40,7 +40,7 @@ def asarray(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor that shares the array's memory, whatever its strides. Raises DTypeError for dtypes without a tensor kind."""
+    """A Tensor that shares the array's memory, whatever its strides. Raises DTypeError for a dtype tensors lack."""
     if not isinstance(array, np.ndarray):
         raise DTypeError(f"from_numpy: expected a NumPy array, got {type(array).__name__}; use tl.tensor(...)")
     dtypes.from_numpy(array.dtype)
@@ -89,7 +89,8 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 
 
 def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    return _filled(x.shape, value, default_numpy(x.dtype if dtype is None else dtype), x.device if device is None else device, requires_grad)
+    wanted = default_numpy(x.dtype if dtype is None else dtype)
+    return _filled(x.shape, value, wanted, x.device if device is None else device, requires_grad)
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -107,13 +108,15 @@ def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_gra
     return _like(x, None, dtype, device, requires_grad)
 
 
-def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """A constant of x's shape, dtype and device."""
     return _like(x, fill_value, dtype, device, requires_grad)
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """start, start+step, … below end; `arange(n)` counts from 0. int64 if all three are integers, else the default dtype.
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
+    """start, start+step, … below end; `arange(n)` counts from 0. int64 if all are integers, else the default dtype.
 
     >>> tl.arange(0, 1, 0.25)
     tensor([0.0000, 0.2500, 0.5000, 0.7500])
@@ -130,7 +133,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     return result.requires_grad_() if requires_grad else result
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """`steps` evenly spaced values from start to end, both included."""
     values = np.linspace(float(start), float(end), steps)
     return tensor(values.astype(default_numpy(dtype)), device=device, requires_grad=requires_grad)

@@ -65,7 +65,8 @@ def _load_bfloat16() -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise DTypeError("bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
 
 
 bool_: Final = DType("bool", "bool", BOOL, 1)
@@ -86,6 +87,7 @@ _FROM_CHAR: Final[dict[str, DType]] = {d.numpy.char: d for d in ALL if d is not 
 _FROM_CHAR["l" if np.dtype(np.int64).char == "q" else "q"] = int64  # C's second 64-bit integer
 NAMES: Final = {d.name: d for d in ALL} | {"float": float32, "double": float64, "half": float16, "int": int32,
                                              "long": int64, "short": int16}
+_KNOWN: Final = ", ".join(d.name for d in ALL)
 _PYTHON: Final[dict[type, DType]] = {bool: bool_, int: int64, float: float32}
 
 _default = float32
@@ -112,8 +114,9 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
     if dtype.name == "bfloat16":
         return from_numpy(bfloat16.numpy)
     if not dtype.isnative:
-        raise DTypeError(f"{sys.byteorder}-endian data expected, got {dtype.str!r}; use a.astype(a.dtype.newbyteorder('='))")
-    raise DTypeError(f"no tensor dtype for NumPy's {dtype.name!r}; convert it to one of {', '.join(d.name for d in ALL)}")
+        raise DTypeError(f"{sys.byteorder}-endian data expected, got {dtype.str!r}; "
+                         "use a.astype(a.dtype.newbyteorder('='))")
+    raise DTypeError(f"no tensor dtype for NumPy's {dtype.name!r}; convert it to one of {_KNOWN}")
 
 
 def as_dtype(dtype: Any) -> DType:
@@ -131,7 +134,7 @@ def as_dtype(dtype: Any) -> DType:
     except TypeError as error:
         if isinstance(error, DTypeError):
             raise
-        raise DTypeError(f"not a dtype: {dtype!r}; use one of {', '.join(d.name for d in ALL)}") from None
+        raise DTypeError(f"not a dtype: {dtype!r}; use one of {_KNOWN}") from None
 
 
 def promote_types(a: DType, b: DType) -> DType:

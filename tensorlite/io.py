@@ -85,15 +85,17 @@ def save(obj: Any, path: Path) -> None:
         safetensors_format.write(file, specs, lambda key: _on_host(tensors[key]), structure)
 
 
-def load(path: Path, map_location: Any = None) -> Any:
+def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any:
     """What `save` wrote, or the flat dict of name -> tensor that any other safetensors file is.
 
     The tensors are on the CPU, or on the device `map_location`; none requires a gradient. Nothing in a file
-    can run code, and the memory taken is bounded by the file's size.
+    can run code, and the memory taken is bounded by the file's size; PyTorch's `weights_only` has to be True.
 
     Raises FileFormatError with the file and the tensor for a file that is damaged, cut short or of another
     format (for PyTorch's pickles with a hint how to convert them).
     """
+    if not weights_only:
+        raise ArgumentError("tl.load: weights_only=False would load pickled objects, which tensorlite never does")
     name = os.fsdecode(path)
     with open(name, "rb") as file:
         arrays, structure = safetensors_format.read(file, name)
@@ -203,7 +205,8 @@ class _DefaultRandomState:
     """The default generators of all devices as a part of a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {str(device): default.get_state().tolist() for device, default in random._defaults.items()}
+        defaults = tuple(random._defaults.items())
+        return {str(device): generator.get_state().tolist() for device, generator in defaults}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         # A device without a state has drawn nothing, and begins with the seed of the CPU's generator.
@@ -213,9 +216,7 @@ class _DefaultRandomState:
                 random.default_for(device).set_state(state)
 
 
-def _parts(
-    given: Mapping[str, Any], generator: random.Generator | None, rng: Stateful | None, loader: Any
-) -> dict[str, Stateful]:
+def _parts(given: dict[str, Any], generator: random.Generator | None, rng: Any, loader: Any) -> dict[str, Stateful]:
     """The arguments that are not None, by name, in the order of loading; each must have a state.
 
     The loader is last: one that is being iterated should not be touched if another part refuses its state.
@@ -352,7 +353,7 @@ def _replacing(path: str) -> Iterator[BufferedWriter]:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            problem = f"not saved, an old file is as it was: {error.strerror or error}"
+            problem = f"not saved, and nothing changed: {error.strerror or error}"
             raise OSError(error.errno or errno.EIO, problem, path) from error
         raise
     _synchronise(folder)
@@ -363,7 +364,9 @@ def _mode_to_keep(target: str) -> int | None:
     try:
         status = os.stat(target)
     except FileNotFoundError:
-        return None
+        if os.path.isdir(os.path.dirname(target)):
+            return None
+        raise FileNotFoundError(errno.ENOENT, "the folder does not exist; create it first") from None
     if not stat.S_ISREG(status.st_mode):
         raise FileExistsError(errno.EEXIST, "something other than a file has this name")
     if not os.access(target, os.W_OK):

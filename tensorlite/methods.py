@@ -5,6 +5,7 @@ A function (or Op) in a class body is a method. A method with an underscore chan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import inplace, ops, random
@@ -33,22 +34,24 @@ class Methods:
     nan_to_num, isclose, allclose, equal = ops.nan_to_num, ops.isclose, ops.allclose, ops.equal
     # comparisons, logic, bits
     eq, ne, lt, le, gt, ge = ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge
-    logical_and, logical_or, logical_xor, logical_not = ops.logical_and, ops.logical_or, ops.logical_xor, ops.logical_not
-    bitwise_and, bitwise_or, bitwise_xor, bitwise_not = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor, ops.bitwise_not
+    logical_and, logical_or, logical_xor = ops.logical_and, ops.logical_or, ops.logical_xor
+    bitwise_and, bitwise_or, bitwise_xor = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor
+    logical_not, bitwise_not = ops.logical_not, ops.bitwise_not
     bitwise_left_shift, bitwise_right_shift = ops.bitwise_left_shift, ops.bitwise_right_shift
     isnan, isinf, isfinite, signbit = ops.isnan, ops.isinf, ops.isfinite, ops.signbit
     # activations
     relu, sigmoid, softmax, log_softmax = ops.relu, ops.sigmoid, ops.softmax, ops.log_softmax
     # reductions and scans
     sum, mean, var, std, prod = ops.sum, ops.mean, ops.var, ops.std, ops.prod
-    amax, amin, max, min, argmax, argmin, median = ops.amax, ops.amin, ops.max, ops.min, ops.argmax, ops.argmin, ops.median
+    amax, amin, argmax, argmin, max, min = ops.amax, ops.amin, ops.argmax, ops.argmin, ops.max, ops.min
     any, all, count_nonzero, logsumexp, norm = ops.any, ops.all, ops.count_nonzero, ops.logsumexp, ops.norm
-    cumsum, cumprod, diff = ops.cumsum, ops.cumprod, ops.diff
+    cumsum, cumprod, diff, median = ops.cumsum, ops.cumprod, ops.diff, ops.median
     # shapes and views
     reshape, view, flatten, unflatten, squeeze, unsqueeze = (
         ops.reshape, ops.view, ops.flatten, ops.unflatten, ops.squeeze, ops.unsqueeze)
-    expand, broadcast_to, permute, transpose, swapaxes, swapdims, t, movedim, moveaxis = (
-        ops.expand, ops.broadcast_to, ops.permute, ops.transpose, ops.transpose, ops.transpose, ops.t, ops.movedim, ops.movedim)
+    expand, broadcast_to, permute, movedim, moveaxis = (
+        ops.expand, ops.broadcast_to, ops.permute, ops.movedim, ops.movedim)
+    t, transpose, swapaxes, swapdims = ops.t, ops.transpose, ops.transpose, ops.transpose
     narrow, select, diagonal, diag, unbind = ops.narrow, ops.select, ops.diagonal, ops.diag, ops.unbind
     split, chunk, tensor_split, flip, roll, tile, repeat = (
         ops.split, ops.chunk, ops.tensor_split, ops.flip, ops.roll, ops.tile, ops.repeat)
@@ -63,19 +66,19 @@ class Methods:
         ops.sort, ops.argsort, ops.topk, ops.tril, ops.triu, ops.repeat_interleave)
     clone = ops.clone
 
-    def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:  # type: ignore[misc]
+    def where(self: Any, condition: Tensor, other: Any) -> Tensor:
         """self where the condition holds, else other."""
-        return ops.where(condition, self, other)  # type: ignore[no-any-return]
+        return ops.where(condition, self, other)
 
-    def view_as(self: Tensor, other: Tensor) -> Tensor:  # type: ignore[misc]
+    def view_as(self: Any, other: Tensor) -> Tensor:
         """A view in other's shape."""
         return ops.view(self, other.shape)
 
-    def reshape_as(self: Tensor, other: Tensor) -> Tensor:  # type: ignore[misc]
+    def reshape_as(self: Any, other: Tensor) -> Tensor:
         """reshape to other's shape."""
         return ops.reshape(self, other.shape)
 
-    def expand_as(self: Tensor, other: Tensor) -> Tensor:  # type: ignore[misc]
+    def expand_as(self: Any, other: Tensor) -> Tensor:
         """expand to other's shape."""
         return ops.expand(self, other.shape)
 
@@ -92,19 +95,19 @@ class Methods:
     __lt__, __le__, __gt__, __ge__ = ops.lt, ops.le, ops.gt, ops.ge
 
     def __rsub__(self, other: Any) -> Tensor:
-        return ops.sub(other, self)  # type: ignore[no-any-return]
+        return ops.sub(other, self)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.div(other, self)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return ops.floor_divide(other, self)  # type: ignore[no-any-return]
+        return ops.floor_divide(other, self)
 
     def __rmod__(self, other: Any) -> Tensor:
-        return ops.remainder(other, self)  # type: ignore[no-any-return]
+        return ops.remainder(other, self)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return ops.pow(other, self)  # type: ignore[no-any-return]
+        return ops.pow(other, self)
 
     def __eq__(self, other: object) -> Any:
         return False if other is None or isinstance(other, str) else ops.eq(self, other)
@@ -115,142 +118,62 @@ class Methods:
     __hash__ = object.__hash__
 
 
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method by which a tensor's contents become function(tensor, ...)."""
+
+    def method(self: Any, *args: Any, **params: Any) -> Tensor:
+        return inplace.change(self, function, *args, **params)
+
+    method.__doc__ = f"{function.__name__.strip('_')}, in place: see that function for the arguments."
+    return method
+
+
 class InPlaceMethods:
     """Mixed into Tensor: the methods that change it."""
 
-    def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
-        return inplace.change(self, ops.add, other, alpha=alpha)
+    add_, sub_, mul_, div_ = _in_place(ops.add), _in_place(ops.sub), _in_place(ops.mul), _in_place(ops.div)
+    pow_, floor_divide_, remainder_ = _in_place(ops.pow), _in_place(ops.floor_divide), _in_place(ops.remainder)
+    neg_, abs_, square_, reciprocal_ = (
+        _in_place(ops.neg), _in_place(ops.abs), _in_place(ops.square), _in_place(ops.reciprocal))
+    exp_, log_, sqrt_, sin_, cos_ = (
+        _in_place(ops.exp), _in_place(ops.log), _in_place(ops.sqrt), _in_place(ops.sin), _in_place(ops.cos))
+    tanh_, sigmoid_, relu_ = _in_place(ops.tanh), _in_place(ops.sigmoid), _in_place(ops.relu)
+    floor_, ceil_, round_ = _in_place(ops.floor), _in_place(ops.ceil), _in_place(ops.round)
+    clamp_, clip_, lerp_ = _in_place(ops.clamp), _in_place(ops.clamp), _in_place(ops.lerp)
+    addcmul_, addcdiv_ = _in_place(ops.addcmul), _in_place(ops.addcdiv)
+    masked_fill_, tril_, triu_ = _in_place(ops.masked_fill), _in_place(ops.tril), _in_place(ops.triu)
+    scatter_, scatter_add_, index_add_ = (
+        _in_place(ops.scatter), _in_place(ops.scatter_add), _in_place(ops.index_add))
 
-    def sub_(self, other: Any, *, alpha: float = 1) -> Tensor:
-        return inplace.change(self, ops.sub, other, alpha=alpha)
+    def logical_not_(self: Any) -> Tensor:
+        """Each element becomes whether it is zero, in the tensor's dtype."""
+        return inplace.change(self, inplace.replaced, ops.logical_not(self))
 
-    def mul_(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.mul, other)
-
-    def div_(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-        return inplace.change(self, ops.div, other, rounding_mode=rounding_mode)
-
-    def pow_(self, exponent: Any) -> Tensor:
-        return inplace.change(self, ops.pow, exponent)
-
-    def floor_divide_(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.floor_divide, other)
-
-    def remainder_(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.remainder, other)
-
-    def neg_(self) -> Tensor:
-        return inplace.change(self, ops.neg)
-
-    def abs_(self) -> Tensor:
-        return inplace.change(self, ops.abs)
-
-    def exp_(self) -> Tensor:
-        return inplace.change(self, ops.exp)
-
-    def log_(self) -> Tensor:
-        return inplace.change(self, ops.log)
-
-    def sqrt_(self) -> Tensor:
-        return inplace.change(self, ops.sqrt)
-
-    def square_(self) -> Tensor:
-        return inplace.change(self, ops.square)
-
-    def reciprocal_(self) -> Tensor:
-        return inplace.change(self, ops.reciprocal)
-
-    def sin_(self) -> Tensor:
-        return inplace.change(self, ops.sin)
-
-    def cos_(self) -> Tensor:
-        return inplace.change(self, ops.cos)
-
-    def tanh_(self) -> Tensor:
-        return inplace.change(self, ops.tanh)
-
-    def sigmoid_(self) -> Tensor:
-        return inplace.change(self, ops.sigmoid)
-
-    def relu_(self) -> Tensor:
-        return inplace.change(self, ops.relu)
-
-    def floor_(self) -> Tensor:
-        return inplace.change(self, ops.floor)
-
-    def ceil_(self) -> Tensor:
-        return inplace.change(self, ops.ceil)
-
-    def round_(self, *, decimals: int = 0) -> Tensor:
-        return inplace.change(self, ops.round, decimals=decimals)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
-        return inplace.change(self, ops.clamp, min, max)
-
-    clip_ = clamp_
-
-    def lerp_(self, end: Tensor, weight: Any) -> Tensor:
-        return inplace.change(self, ops.lerp, end, weight)
-
-    def addcmul_(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        return inplace.change(self, ops.addcmul, a, b, value=value)
-
-    def addcdiv_(self, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-        return inplace.change(self, ops.addcdiv, a, b, value=value)
-
-    def logical_not_(self) -> Tensor:
-        return inplace.change(self, lambda x: ops.logical_not(x).to(x.dtype))
-
-    def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
-        return inplace.change(self, ops.masked_fill, mask, value)
-
-    def scatter_(self, dim: int, index: Tensor, src: Any) -> Tensor:
-        return inplace.change(self, ops.scatter, dim, index, src)
-
-    def scatter_add_(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
-        return inplace.change(self, ops.scatter_add, dim, index, src)
-
-    def index_add_(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-        return inplace.change(self, ops.index_add, dim, index, source, alpha=alpha)
-
-    def tril_(self, diagonal: int = 0) -> Tensor:
-        return inplace.change(self, ops.tril, diagonal)
-
-    def triu_(self, diagonal: int = 0) -> Tensor:
-        return inplace.change(self, ops.triu, diagonal)
-
-    def copy_(self, source: Any, non_blocking: bool = False) -> Tensor:
+    def copy_(self: Any, source: Any, non_blocking: bool = False) -> Tensor:
         """Take the (broadcast) values of another tensor, of any dtype and device."""
         return inplace.change(self, inplace.replaced, source)
 
-    def fill_(self, value: Any) -> Tensor:
+    def fill_(self: Any, value: Any) -> Tensor:
         """Every element becomes `value`."""
         return inplace.change(self, inplace.replaced, value)
 
-    def zero_(self) -> Tensor:
+    def zero_(self: Any) -> Tensor:
         """Every element becomes 0."""
         return inplace.change(self, inplace.replaced, 0)
 
-    def uniform_(self, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Tensor:
+    def uniform_(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Tensor:
         """Uniform random numbers from [from_, to)."""
         return inplace.overwrite(self, random.fill_uniform_, from_, to, generator)
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
         """Normal random numbers."""
         return inplace.overwrite(self, random.fill_normal_, mean, std, generator)
 
-    def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Tensor:
-        """1 with probability p, else 0."""
+    def bernoulli_(self: Any, p: float = 0.5, *, generator: Any = None) -> Tensor:
+        """1 with probability p (a number, or one per element), else 0."""
         return inplace.overwrite(self, random.fill_bernoulli_, p, generator)
 
     __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
     __ipow__, __ifloordiv__, __imod__ = pow_, floor_divide_, remainder_
-
-    def __iand__(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.bitwise_and, other)
-
-    def __ior__(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.bitwise_or, other)
-
-    def __ixor__(self, other: Any) -> Tensor:
-        return inplace.change(self, ops.bitwise_xor, other)
+    __iand__, __ior__, __ixor__ = _in_place(ops.bitwise_and), _in_place(ops.bitwise_or), _in_place(ops.bitwise_xor)
+    __ilshift__, __irshift__ = _in_place(ops.bitwise_left_shift), _in_place(ops.bitwise_right_shift)

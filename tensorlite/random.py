@@ -281,6 +281,8 @@ def fill_bernoulli_(target: Target, p: float | Target = 0.5, generator: Generato
             dims = tuple(range(chance.ndim))
             least, most = (backend.reduce(fold, chance, dims, False) for fold in ("amin", "amax"))
             _check_probabilities(float(backend.to_numpy(least)), float(backend.to_numpy(most)))
+        if backend.shares_memory(chance, target.array):
+            chance = backend.copy(chance)
         chance = backend.expand(chance, target.array.shape)
     draw(backend, "random_bernoulli", target.array, chance, generator=generator)
     target._bump()

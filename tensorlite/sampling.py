@@ -148,8 +148,9 @@ def normal(
         return _leaf(result, requires_grad)
     if size is not None or dtype is not None or device is not None:
         raise ArgumentError("normal: size, dtype and device follow from the tensors; leave them out")
-    center, spread = (x.detach() if isinstance(x, Tensor) else x for x in (mean, std))
-    if bool(ops.any(ops.logical_not(spread >= 0))) if isinstance(spread, Tensor) else not spread >= 0:
+    center = mean.detach() if isinstance(mean, Tensor) else mean
+    spread = std.detach() if isinstance(std, Tensor) else std
+    if not (bool(ops.all(ops.ge(spread, 0))) if isinstance(spread, Tensor) else spread >= 0):
         raise ArgumentError("normal: all elements of std must be >= 0; take .abs() or .exp() of it")
     base: Tensor = ops.add(center, spread)  # of the result's shape, dtype and device
     z = randn_like(base, generator=generator)
@@ -176,14 +177,17 @@ def multinomial(
 
     input: (C,) or (N, C), floating, weights >= 0; result: int64 (num_samples,) or (N, num_samples). Without
     replacement, the smallest of -log(u) / weight in order (Efraimidis and Spirakis 2006). A category less
-    likely than the likeliest by a factor of 2^53 / C with replacement, 1e300 without, is never drawn. Raises
+    likely than the likeliest by a factor of 2^52 / C with replacement, 1e300 without, is never drawn. Raises
     ArgumentError for weights that are negative, not finite or, in a row, too few, DTypeError or ShapeError
     for another input.
 
     >>> tl.multinomial(tl.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
     tensor([1, 1])
     """
-    weights = _weights(input, num_samples)
+    num_samples = random.as_integer("multinomial", "num_samples", num_samples)
+    if num_samples < 1:
+        raise ArgumentError(f"multinomial: num_samples must be at least 1, got {num_samples}")
+    weights = _weights(input)
     backend = weights.backend
     if replacement:
         categories = weights.shape[1]
@@ -205,14 +209,12 @@ def multinomial(
     return result if input.ndim == 2 else ops.reshape(result, num_samples)
 
 
-def _weights(input: Tensor, num_samples: int) -> Tensor:
+def _weights(input: Tensor) -> Tensor:
     """Checked weights as float64 (N, C), of which the largest in a row is 1."""
     if not input.dtype.is_floating_point:
         raise DTypeError(f"multinomial: weights must be floating, got {input.dtype.name}; use .float()")
     if input.ndim not in (1, 2) or input.shape[-1] == 0:
         raise ShapeError(f"multinomial: weights must be (C,) or (N, C) with C > 0, got shape {input.shape}")
-    if num_samples < 1:
-        raise ArgumentError(f"multinomial: num_samples must be at least 1, got {num_samples}")
     rows = input.shape[0] if input.ndim == 2 else 1
     weights = ops.reshape(input.detach(), rows, input.shape[-1]).to(dtypes.float64)
     if rows == 0:

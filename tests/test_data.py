@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import gc
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -90,7 +91,8 @@ def flat(loader: Any) -> list[Any]:
 def no_thread_is_left() -> Iterator[None]:
     before = threading.active_count()
     yield
-    gc.collect()
+    if threading.active_count() != before:
+        gc.collect()  # what an error's traceback held
     assert threading.active_count() == before
 
 
@@ -121,9 +123,9 @@ def test_missing_methods_are_named() -> None:
     class EmptyStream(IterableDataset[int]):
         pass
 
-    with pytest.raises(NotImplementedError, match="Empty .*__getitem__"):
+    with pytest.raises(NotImplementedError, match=r"Empty .*__getitem__"):
         Empty()[0]
-    with pytest.raises(NotImplementedError, match="EmptyStream .*__iter__"):
+    with pytest.raises(NotImplementedError, match=r"EmptyStream .*__iter__"):
         iter(EmptyStream())
     with pytest.raises(NotImplementedError, match="__iter__"):
         iter(Sampler())
@@ -250,7 +252,7 @@ def test_weighted_sampler_probabilities(replacement: bool) -> None:
 
 
 def test_weighted_sampler_without_replacement_is_distinct() -> None:
-    sampler = WeightedRandomSampler([1e-300, 1.0, 0.0, 1e300, 5.0], 4, replacement=False, generator=seeded())
+    sampler = WeightedRandomSampler([1e-9, 1.0, 0.0, 1e9, 5.0], 4, replacement=False, generator=seeded())
     assert sorted(sampler) == [0, 1, 3, 4] and len(sampler) == 4
 
 
@@ -302,7 +304,7 @@ SAMPLES: list[list[Any]] = [
     [np.bool_(True), np.bool_(False)],
     [np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8)],
     [np.zeros(2), np.ones(2)],
-    [np.float64(0.5) * np.ones(()), np.ones(())],
+    [np.array(0.5), np.array(1.5)],
     [(1, 2.0), (3, 4.0)],
     [[1, 2.0], [3, 4.0]],
     [{"a": 1, "b": [np.zeros(2), 3]}, {"a": 2, "b": [np.ones(2), 4]}],
@@ -352,7 +354,7 @@ def test_collate_keeps_the_graph() -> None:
 
 @pytest.mark.parametrize("kind", [tl.zeros, np.zeros])
 def test_ragged_items_are_refused(kind: Any) -> None:
-    with pytest.raises(ShapeError, match=r"stack expects each tensor to be equal size, but got \[2\].*\[3\] at entry 1"):
+    with pytest.raises(ShapeError, match=r"expects each tensor to be equal size, but got \[2\].*\[3\] at entry 1"):
         default_collate([kind(2), kind(3)])
 
 
@@ -404,7 +406,8 @@ def test_batches_equal_torchs(workers: int) -> None:
     x, y = np.random.default_rng(0).standard_normal((23, 4)), np.arange(23)
     theirs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
     ours = TensorDataset(tl.from_numpy(x), tl.from_numpy(y))
-    for options in ({"batch_size": 5}, {"batch_size": 5, "drop_last": True}, {"batch_sampler": [[3, 1], [2], [22, 0, 3]]}):
+    given = [[3, 1], [2], [22, 0, 3]]
+    for options in ({"batch_size": 5}, {"batch_size": 5, "drop_last": True}, {"batch_sampler": given}):
         loaders = DataLoader(ours, num_workers=workers, **options), torch.utils.data.DataLoader(theirs, **options)
         assert len(loaders[0]) == len(loaders[1])
         for a, b in zip(*loaders, strict=True):
@@ -517,9 +520,9 @@ class Counting(TensorDataset):
         self.items += 1
         return super().__getitem__(index)
 
-    def get_batch(self, indices: Any) -> Any:
+    def __getbatch__(self, indices: Any) -> Any:
         self.batches += 1
-        return super().get_batch(indices)
+        return super().__getbatch__(indices)
 
 
 def tensors() -> tuple[tl.Tensor, ...]:
@@ -528,14 +531,17 @@ def tensors() -> tuple[tl.Tensor, ...]:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("wrap", [lambda d: d, lambda d: Subset(d, [9, 2, 2, 5, 0]), lambda d: Subset(Subset(d, range(8)), [3, 1])])
+@pytest.mark.parametrize(
+    "wrap", [lambda d: d, lambda d: Subset(d, [9, 2, 2, 5, 0]), lambda d: Subset(Subset(d, range(8)), [3, 1])]
+)
 def test_batches_at_once_equal_item_by_item(wrap: Any, workers: int) -> None:
     dataset = Counting(*tensors())
     options: dict[str, Any] = {"batch_size": 3, "shuffle": True, "num_workers": workers}
     fast = [plain(b) for b in DataLoader(wrap(dataset), generator=seeded(), **options)]
     assert dataset.items == 0 and dataset.batches > 0
-    slow_loader = DataLoader(wrap(dataset), generator=seeded(), collate_fn=lambda items: default_collate(items), **options)
-    assert [plain(b) for b in slow_loader] == fast and dataset.items > 0
+    options["collate_fn"] = lambda items: default_collate(items)
+    assert [plain(b) for b in DataLoader(wrap(dataset), generator=seeded(), **options)] == fast
+    assert dataset.items > 0
     assert type(next(iter(DataLoader(dataset, 3)))) is tuple
 
 
@@ -794,6 +800,29 @@ print(next(iterator).tolist())
     assert (done.returncode, done.stdout, done.stderr) == (0, "[0]\n", "")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_in_mid_pass_is_an_error_not_a_hang() -> None:
+    code = """
+import os, sys, tensorlite as tl
+iterator = iter(tl.data.DataLoader(range(100), num_workers=2))
+next(iterator)
+child = os.fork()
+if child:
+    rest = len(list(iterator))
+    print(os.waitpid(child, 0)[1], rest)
+else:
+    try:
+        list(iterator)
+    except RuntimeError as error:
+        fresh = list(tl.data.DataLoader(range(9), num_workers=1))
+        os._exit(0 if "begin a new one" in str(error) and len(fresh) == 9 else 2)
+    os._exit(1)
+"""
+    options = ["-W", "ignore::DeprecationWarning"]  # of a fork with threads, since Python 3.12
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 99\n", "")
+
+
 # ---- resuming ----
 
 
@@ -809,7 +838,9 @@ RESUMABLE: dict[str, Any] = {
     "noisy workers": lambda g: DataLoader(Noisy(23), 4, shuffle=True, generator=g, num_workers=2),
     "replacement": lambda g: DataLoader(Squares(23), 4, sampler=RandomSampler(range(23), True, 37, g)),
     "weighted": lambda g: DataLoader(Squares(3), 4, sampler=WeightedRandomSampler([1, 2, 3], 25, generator=g)),
-    "batch sampler": lambda g: DataLoader(Squares(23), batch_sampler=BatchSampler(RandomSampler(range(23), generator=g), 4)),
+    "batch sampler": lambda g: DataLoader(
+        Squares(23), batch_sampler=BatchSampler(RandomSampler(range(23), generator=g), 4)
+    ),
     "no batching": lambda g: DataLoader(Squares(23), None, shuffle=True, generator=g),
     "stream": lambda g: DataLoader(Stream(23), 4),
     "stream worker": lambda g: DataLoader(Stream(23), 4, num_workers=2),

@@ -41,7 +41,7 @@ def write(tmp_path: Path) -> Callable[[bytes], Path]:
     return write
 
 
-def refused(path: Path, match: str = "", **expected: Any) -> None:
+def refused(path: Path, match: str = "not a valid IDX file", **expected: Any) -> None:
     """read_idx refuses the file, names it, says what is wrong, and does not need memory for it."""
     tracemalloc.start()
     try:
@@ -235,7 +235,7 @@ def fill(folder: Path, names: tuple[str, ...] = ALL, gz: bool = True) -> Path:
 
 def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[-20] ^= 4
+    data[-10] ^= 4
     path.write_bytes(data)
 
 
@@ -313,12 +313,12 @@ def test_one_split_needs_its_files_only(tmp_path: Path, train: bool) -> None:
 
 def test_named_folder_without_mnist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
     fill(offline)  # not fallen back to
-    with pytest.raises(FileNotFoundError, match="no MNIST in root=.*absent"):
+    with pytest.raises(FileNotFoundError, match=r"no MNIST in root=.*absent"):
         mnist.load_mnist(tmp_path / "absent", download=False)
     with pytest.raises(ConnectionError, match="could not be downloaded: no mirror answers"):
         mnist.load_mnist(tmp_path / "absent")
     monkeypatch.setenv("TENSORLITE_DATA", str(tmp_path / "typo"))
-    with pytest.raises(FileNotFoundError, match="TENSORLITE_DATA=.*typo has no MNIST"):
+    with pytest.raises(FileNotFoundError, match=r"TENSORLITE_DATA=.*typo has no MNIST"):
         mnist.load_mnist()
 
 
@@ -353,11 +353,17 @@ def test_another_data_set_under_the_same_names(tmp_path: Path) -> None:
 def test_no_network_and_no_cache_gives_the_sample(monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
     monkeypatch.setattr(mnist, "MIRRORS", ["https://nowhere.invalid/", "https://127.0.0.1:9/"])
     source = mnist.load_mnist().source
-    assert source.startswith("embedded MNIST sample, 6,000 training and 1,000 test digits")
+    assert source.startswith("embedded sample of MNIST, 6,000 training and 1,000 test digits")
     assert "no mirror answers" in source and "\n" not in source
     assert list(offline.iterdir()) == []
     with pytest.raises(ConnectionError, match="TENSORLITE_DATA"):
         mnist.load_mnist(sample=False)
+
+
+def test_cache_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path / "file" / "cache")
+    assert "embedded sample" in mnist.load_mnist().source
 
 
 def test_download_false(offline: Path) -> None:
@@ -485,8 +491,9 @@ def test_a_bad_mirror_is_passed_over(
     assert sorted(path.name for path in offline.iterdir()) == sorted(f"{name}.gz" for name in ALL)
 
 
-def test_only_bad_mirrors_leave_no_partial_files(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a", train_labels=b"junk"), server.mirror("b", train_images=b"")])
+def test_bad_mirrors_leave_no_partial_files(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
+    mirrors = [server.mirror("a", train_labels=b"junk"), server.mirror("b", train_labels=b"")]
+    monkeypatch.setattr(mnist, "MIRRORS", mirrors)
     source = mnist.load_mnist().source
     assert "sample" in source and "/a/" in source and "/b/" in source and "junk" not in source
     assert [path.name for path in offline.iterdir()] == [f"{ALL[0]}.gz"]  # one intact file, none in part
@@ -518,7 +525,7 @@ def test_mirror_that_never_answers(server: Server, monkeypatch: pytest.MonkeyPat
         return call
 
     monkeypatch.setattr(mnist, "_http", http)
-    monkeypatch.setattr(mnist, "_PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(mnist, "_PROBE_SECONDS", 2.0)
     monkeypatch.setattr(mnist, "MIRRORS", ["http://silent.invalid/", good])
     try:
         assert "downloaded" in mnist.load_mnist().source
@@ -576,7 +583,7 @@ def test_items_and_transforms(tmp_path: Path) -> None:
 
 def test_batches_equal_items(tmp_path: Path) -> None:
     dataset = tl.data.MNIST(fill(tmp_path / "data"))
-    fast, slow = dataset.get_batch(np.array([5, 0, 5])), tl.data.default_collate([dataset[i] for i in (5, 0, 5)])
+    fast, slow = dataset.__getbatch__(np.array([5, 0, 5])), tl.data.default_collate([dataset[i] for i in (5, 0, 5)])
     assert fast is not None
     for a, b in zip(fast, slow, strict=True):
         assert a.dtype is b.dtype and a.tolist() == b.tolist()

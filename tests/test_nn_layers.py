@@ -113,6 +113,11 @@ def _compare_step(ours, theirs, arrays, *, rtol=1e-10, atol=1e-12):
         np.testing.assert_allclose(tensor.grad.numpy(), wanted.grad.numpy(), rtol, atol)
 
 
+def _tolerance(name):
+    """torch multiplies by 1/6 in float32 in the derivatives of these two, also for float64."""
+    return 1e-7 if name.lower() in ("hardsigmoid", "hardswish") else 1e-10
+
+
 @pytest.mark.parametrize(("name", "args", "kwargs", "shapes"), LAYERS, ids=lambda v: str(v)[:30])
 def test_layer_equals_torch(name, args, kwargs, shapes):
     ours, theirs = _pair(name, args, kwargs)
@@ -124,7 +129,7 @@ def test_layer_equals_torch(name, args, kwargs, shapes):
         if step == 2:
             ours.eval(), theirs.eval()
         ours.zero_grad(), theirs.zero_grad()
-        _compare_step(ours, theirs, [rng.normal(size=shape) * 2 for shape in shapes])
+        _compare_step(ours, theirs, [rng.normal(size=shape) * 2 for shape in shapes], rtol=_tolerance(name))
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs", "shapes"), LAYERS[:1] + LAYERS[42:48], ids=lambda v: str(v)[:30])
@@ -154,11 +159,12 @@ def test_batch_norm_equals_torch_over_random_shapes(rows, channels, length, affi
         _compare_step(ours, theirs, [rng.normal(size=shape)], rtol=1e-8, atol=1e-9)
 
 
-# --- activations: kinks and extremes ---------------------------------------------------------------------------------
+# --- activations: kinks and extremes ------------------------------------------------------------------------
 
 KINKS = {
     "relu": [-1.0, 0.0, 1.0], "relu6": [-1.0, 0.0, 3.0, 6.0, 7.0], "leaky_relu": [-1.0, 0.0, 1.0],
-    "elu": [-1.0, 0.0, 1.0], "celu": [-1.0, 0.0, 1.0], "selu": [-1.0, 0.0, 1.0], "hardtanh": [-2.0, -1.0, 0.0, 1.0, 2.0],
+    "elu": [-1.0, 0.0, 1.0], "celu": [-1.0, 0.0, 1.0], "selu": [-1.0, 0.0, 1.0],
+    "hardtanh": [-2.0, -1.0, 0.0, 1.0, 2.0],
     "hardsigmoid": [-4.0, -3.0, 0.0, 3.0, 4.0], "hardswish": [-4.0, -3.0, 0.0, 3.0, 4.0], "softsign": [-1.0, 0.0, 1.0],
 }
 
@@ -166,7 +172,7 @@ KINKS = {
 @pytest.mark.parametrize("name", KINKS)
 def test_activation_at_its_kinks_equals_torch(name):
     torch = pytest.importorskip("torch")
-    _compare_step(getattr(F, name), getattr(torch.nn.functional, name), [np.array(KINKS[name])])
+    _compare_step(getattr(F, name), getattr(torch.nn.functional, name), [np.array(KINKS[name])], rtol=_tolerance(name))
 
 
 SMOOTH = ["relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "sigmoid", "logsigmoid",
@@ -177,7 +183,7 @@ SMOOTH = ["relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", 
 def test_activation_of_large_values_equals_torch(name):
     torch = pytest.importorskip("torch")
     values = np.array([-1e4, -750.0, -100.0, -30.0, 30.0, 100.0, 750.0, 1e4])
-    _compare_step(getattr(F, name), getattr(torch.nn.functional, name), [values])
+    _compare_step(getattr(F, name), getattr(torch.nn.functional, name), [values], rtol=_tolerance(name))
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -253,7 +259,7 @@ def test_prelu_refuses_a_wrong_number_of_weights():
         F.prelu(tl.zeros(3, 4), tl.zeros(3))
 
 
-# --- linear ----------------------------------------------------------------------------------------------------------
+# --- linear -------------------------------------------------------------------------------------------------
 
 
 def test_linear_default_init_is_uniform_in_one_over_root_in():
@@ -295,7 +301,7 @@ def test_bilinear_refuses_other_shapes():
         nn.Bilinear(2, 3, 4)(tl.zeros(5, 3), tl.zeros(5, 2))
 
 
-# --- dropout -----------------------------------------------------------------------------------------------------------
+# --- dropout ------------------------------------------------------------------------------------------------
 
 
 def test_dropout_drops_the_share_p_and_scales_the_rest():
@@ -354,7 +360,7 @@ def test_dropout_keeps_the_dtype(dtype):
     assert F.dropout(tl.ones(4, dtype=getattr(tl, dtype))).dtype.name == dtype
 
 
-# --- normalisation -------------------------------------------------------------------------------------------------------
+# --- normalisation ------------------------------------------------------------------------------------------
 
 
 def test_batch_norm_golden_running_statistics():
@@ -427,7 +433,7 @@ def test_normalize_equals_torch_and_is_finite_at_zero():
     assert np.isfinite(x.grad.numpy()).all()
 
 
-# --- embedding ---------------------------------------------------------------------------------------------------------
+# --- embedding ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("padding", [None, 2, -1])
@@ -502,10 +508,10 @@ def test_one_hot_of_nothing_needs_num_classes():
     assert F.one_hot(tl.zeros(0, dtype=tl.int64), 3).shape == (0, 3)
 
 
-# --- double backward and devices of the composed functions -------------------------------------------------------------
+# --- double backward and devices of the composed functions --------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in SMOOTH if n not in ("relu", "relu6", "hardtanh", "hardsigmoid", "leaky_relu")])
+@pytest.mark.parametrize("name", sorted({*SMOOTH} - {"relu", "relu6", "hardtanh", "hardsigmoid", "leaky_relu"}))
 def test_second_derivative_equals_torch(name):
     torch = pytest.importorskip("torch")
     values = np.array([-2.5, -0.7, 0.4, 1.9])

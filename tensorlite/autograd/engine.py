@@ -53,8 +53,6 @@ def _propagate(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_
     useful = None if targets is None else _leading_to([root for root, _ in roots], targets)
 
     def send(target: Node | Var, g: Any, owned: bool) -> None:
-        if useful is not None and target not in useful:
-            return
         sums = leaves if isinstance(target, Var) else pending
         present = sums.get(target)
         if present is not None:
@@ -65,18 +63,31 @@ def _propagate(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_
             heapq.heappush(ready, (-target.seq, target))
 
     for root, g in roots:
-        send(root._node or root, g, False)
+        target = root._node or root
+        if useful is None or target in useful:
+            send(target, g, False)
     while ready:
         node = heapq.heappop(ready)[1]
         g = pending.pop(node)[0]
         if node.hooks:
             g = _run_hooks(node.hooks, g)
-        holder = node.retained() if node.retained is not None else None
-        if holder is not None:
+        if node.retained is not None and (holder := node.retained()) is not None:
             holder._grad = own((g, False))
         if node in wanted:
             at_targets[node] = g, False
-        _step(node, g, send, create_graph, useful)
+        fresh, metas, parents = node.op.fresh, node.metas, node.parents
+        for position, result in node.op.gradients(node, g, create_graph, useful):
+            meta = metas[position]
+            if meta is None:  # not a Tensor: the outputs of a Function, gathered by its own ops
+                send(parents[position], result, False)
+                continue
+            array = result.array
+            if array.shape != meta[0] or array.dtype is not meta[1]:
+                result = reduce_to(result, meta[0], meta[1], node.op.name)
+                array = result.array
+            if node.trace is not None:
+                _refuse_nan(node, position, result)
+            send(parents[position], result, fresh and array.base is None and array is not g.array)
         if not keep_graph:
             node.free()
     for leaf, (g, owned) in leaves.items():
@@ -84,25 +95,6 @@ def _propagate(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_
             hooked = _run_hooks(leaf._hooks, g)
             leaves[leaf] = hooked, owned and hooked is g
     return leaves, at_targets
-
-
-def _step(node: Node, g: Any, send: Callable[[Node | Var, Any, bool], None], create_graph: bool,
-          useful: set[Any] | None) -> None:
-    """Run the rules of one node, bring each result to its input's shape and dtype, and send it on."""
-    for position, result in node.op.gradients(node, g, create_graph, useful):
-        parent, meta = node.parents[position], node.metas[position]
-        assert parent is not None
-        if meta is None:  # not a Tensor: the outputs of a Function, gathered by its own ops
-            send(parent, result, False)
-            continue
-        shape, dtype = meta
-        array = result.array
-        if array.shape != shape or array.dtype is not dtype:
-            result = reduce_to(result, shape, dtype, node.op.name)
-            array = result.array
-        if node.trace is not None:
-            _refuse_nan(node, position, result)
-        send(parent, result, array is not g.array and array.base is None and node.op.fresh)
 
 
 def reduce_to(g: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) -> Tensor:
@@ -116,14 +108,18 @@ def reduce_to(g: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) 
             extra + i for i, n in enumerate(shape) if n == 1 and extra >= 0 and g.shape[extra + i] != 1)
         if extra < 0 or any(n != 1 and n != g.shape[extra + i] for i, n in enumerate(shape)):
             raise ShapeError(f"{op}: its rule gave a gradient of shape {tuple(g.shape)} for an input of shape {shape}")
-        g = g.sum(dims).reshape(shape)
+        g = g.sum(dims)
+        if g.array.shape != shape:
+            g = g.reshape(shape)
     return g if g.array.dtype == dtype else g.to(dtypes.from_numpy(dtype))
 
 
 def own(total: Sum) -> Tensor:
     """The gradient in memory of its own."""
     g, owned = total
-    return g if owned else g.clone()
+    if owned:
+        return g
+    return g.clone() if g._requires_grad else wrap(g.backend.copy(g.array), g.backend)
 
 
 def accumulate(sums: dict[Any, Sum], create_graph: bool) -> None:

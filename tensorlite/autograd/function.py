@@ -11,7 +11,7 @@ from ..errors import GradError
 from .engine import propagate
 from .mode import grad_enabled
 from .op import Op
-from .tape import Node, Saved, Var, wrap
+from .tape import Node, Saved, Var, intact, save, wrap
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -55,7 +55,7 @@ class FunctionContext:
         """The tensors given to save_for_backward. Raises GradError if one was modified in place since."""
         result: list[Tensor | None] = []
         for saved, parent in self._saved:
-            tensor = None if saved is None else wrap(saved.intact(self._name, "saved tensor"), self._backend)
+            tensor = None if saved is None else wrap(intact(saved, self._name, "saved tensor"), self._backend)
             if tensor is not None and self._create_graph and parent is not None:
                 if isinstance(parent, Var):
                     tensor = parent  # type: ignore[assignment]
@@ -118,8 +118,6 @@ _output_op.name = "function_output"
 
 class _FunctionNode(Node):
     """A Function's node; freeing it drops the context."""
-
-    __slots__ = ()
 
     def free(self) -> None:
         self.params = {}
@@ -185,7 +183,7 @@ class Function:
         ctx._backend = next(a.backend for a in args if isinstance(a, Var))
         ctx._outputs = [(o.array.shape, o.array.dtype, o.backend) if isinstance(o, Var) else None for o in outputs]
         for t in ctx._to_save:
-            saved = None if t is None else Saved(t.array, t._shared_version())
+            saved = None if t is None else save(t)
             parent = edges.get(id(t))
             ctx._saved.append((saved, None if t is None else parent if parent is not None else made.get(id(t))))
         ctx._to_save = ()
@@ -243,14 +241,14 @@ class _Segment:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], preserve_rng: bool) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
-        self.versions = [Saved(a.array, a._shared_version()) if isinstance(a, Var) else None for a in args]
+        self.versions = [save(a) if isinstance(a, Var) else None for a in args]
         self.rng = random.get_rng_state() if preserve_rng else None
 
     def run(self, again: bool) -> tuple[tuple[Any, ...], list[Any]]:
         """Run recorded, whatever the mode. Returns the outputs, and per argument the Var at which its tape begins."""
         for saved in self.versions:
             if saved is not None:
-                saved.intact("checkpoint", "argument")
+                intact(saved, "checkpoint", "argument")
 
         def recorded() -> tuple[Any, list[Any]]:
             grad_enabled.set(True)

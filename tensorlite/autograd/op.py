@@ -17,8 +17,8 @@ import functools
 import inspect
 import traceback
 import types
-from collections.abc import Callable, Container, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from .. import dtypes
 from ..backends import SCALARS, Array, Backend
 from ..errors import DeviceError, DTypeError, GradError
 from .mode import anomaly_enabled, grad_enabled
-from .tape import Node, Saved, Var, wrap
+from .tape import Node, Saved, Var, intact, wrap
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 Rule = Callable[..., Any]
 
 NONE, ANY, FLOAT = "none", "any", "float"  # leave dtypes alone; one common dtype; one common floating dtype
+
+
+class Plan(NamedTuple):
+    """For one pattern of inputs that require grad: what to save (name, input position; -1 the result), which rules
+    to run (input position, rule, names of its arguments), and whether one of them asks for the shapes."""
+
+    saves: tuple[tuple[str, int], ...]
+    rules: tuple[tuple[int, Rule, tuple[str, ...]], ...]
+    wants_shapes: bool
 
 
 class Op:
@@ -51,7 +60,8 @@ class Op:
         self.defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.rule_of: dict[str, tuple[Rule, tuple[str, ...]]] = {}
-        self._saves: dict[tuple[bool, ...], tuple[tuple[str, int], ...]] = {}
+        self._has_rule = [False] * len(self.inputs)
+        self._plans: dict[tuple[bool, ...], Plan] = {}
 
     def rules(self, **rules: Rule) -> None:
         """Set the gradient of each named input; an input without a rule gets no gradient."""
@@ -59,6 +69,7 @@ class Op:
             if name not in self.inputs:
                 raise ValueError(f"{self.name} has no input {name!r}")
             self.rule_of[name] = rule, tuple(inspect.signature(rule).parameters)
+        self._has_rule = [name in self.rule_of for name in self.inputs]
 
     def input_name(self, position: int) -> str:
         """The name of an input; all inputs of a variadic op share the last name."""
@@ -82,7 +93,7 @@ class Op:
             elif x is None or type(x) in SCALARS:
                 arrays.append(x)
             else:
-                return self(*_as_inputs(self.name, inputs), **params)
+                return self(*as_inputs(self.name, inputs), **params)
         if backend is None:
             raise DTypeError(f"{self.name}: at least one argument must be a Tensor")
         if self.promote is not NONE:
@@ -97,57 +108,68 @@ class Op:
 
     def _record(self, out: Tensor, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
         """Hang a node on `out` if some input that requires grad has a rule."""
-        rule_of = self.rule_of
+        has_rule = self._has_rule
         parents: list[Node | Var | None] = []
         metas = []
+        needs = []
         for position, x in enumerate(inputs):
+            parent, meta = None, None
             if isinstance(x, Var):
-                flows = x._requires_grad and self.input_name(position) in rule_of
-                parents.append((x._node or x) if flows else None)
-                metas.append((x.array.shape, x.array.dtype))
-            else:
-                parents.append(None)
-                metas.append(None)
-        needs = tuple([parent is not None for parent in parents])
+                meta = x.array.shape, x.array.dtype
+                if x._requires_grad and (self.variadic or has_rule[position]):
+                    parent = x._node or x
+            parents.append(parent)
+            metas.append(meta)
+            needs.append(parent is not None)
         if True not in needs:
             return
-        names = self._saves.get(needs)
-        if names is None:
-            names = self._saves[needs] = self._saved_names(needs)
+        plan = self._plans.get(tuple(needs)) or self._plan(tuple(needs))
         saved: dict[str, Any] = {}
-        for name, position in names:
+        for name, position in plan.saves:
             source = out if position < 0 else inputs[position]
             if isinstance(source, Var):
-                saved[name] = Saved(source.array, source._version or source._shared_version())
+                version = source._version or source._shared_version()
+                saved[name] = source.array, version, version[0]
             else:
                 saved[name] = source
-        out._node = node = Node(self, tuple(parents), tuple(metas), saved, params)
+        out._node = node = Node(self, tuple(parents), tuple(metas), saved, params, plan)
         out._requires_grad = True
         if anomaly_enabled.get():
             node.trace = user_line()
 
-    def gradients(self, node: Node, g: Any, create_graph: bool, useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+    def _plan(self, needs: tuple[bool, ...]) -> Plan:
+        """What to save and to run when the inputs marked in `needs` require grad; made once for each such pattern."""
+        rules = [(i, *self.rule_of[self.input_name(i)]) for i, need in enumerate(needs) if need]
+        wanted = {name for _, _, names in rules for name in names}
+        fixed = self.inputs[:-1] if self.variadic else self.inputs
+        saves = [(name, i) for i, name in enumerate(fixed) if name in wanted and i < len(needs)]
+        plan = Plan((*saves, *([("out", -1)] if "out" in wanted else [])), tuple(rules), "shapes" in wanted)
+        self._plans[needs] = plan
+        return plan
+
+    def gradients(self, node: Node, g: Any, create_graph: bool, useful: Container[Any] | None) -> Iterable[tuple[int, Any]]:
         """Per input that needs one: its position and its gradient, still in the promoted, broadcast shape."""
+        plan = node.plan
+        assert plan is not None
         values = _unpack(node, g.backend, create_graph)
         values["g"] = g
-        for position, parent in enumerate(node.parents):
-            if parent is None or (useful is not None and parent not in useful):
-                continue
-            rule, names = self.rule_of[self.input_name(position)]
-            if self.variadic:
-                values["position"] = position
-            result = rule(*[values[name] for name in names])
-            if result is not None:
-                yield position, result
+        if plan.wants_shapes:
+            values["shapes"] = [meta and meta[0] for meta in node.metas]
+        results = []
+        for position, rule, names in plan.rules:
+            if useful is None or node.parents[position] in useful:
+                if self.variadic:
+                    values["position"] = position
+                result = rule(*[values[name] for name in names])
+                if result is not None:
+                    results.append((position, result))
+        return results
 
-    def _saved_names(self, needs: tuple[bool, ...]) -> tuple[tuple[str, int], ...]:
-        """The names (with input positions; -1 for the result) that the rules of the needed inputs ask for."""
-        wanted = {name for i, need in enumerate(needs) if need for name in self.rule_of[self.input_name(i)][1]}
-        fixed = self.inputs[:-1] if self.variadic else self.inputs
-        positions = [(name, i) for i, name in enumerate(fixed) if name in wanted and i < len(needs)]
-        return (*positions, *([("out", -1)] if "out" in wanted else []))
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Callable[..., Tensor]: ...
+    def __get__(self, instance: object, owner: type) -> Any:
         """An Op in a class body is a method, as a function is."""
         return self if instance is None else types.MethodType(self, instance)
 
@@ -155,6 +177,10 @@ class Op:
         return f"<op {self.name}>"
 
 
+@overload
+def op(forward: Callable[..., Array]) -> Op: ...
+@overload
+def op(*, promote: str = NONE, view: bool = False) -> Callable[[Callable[..., Array]], Op]: ...
 def op(forward: Callable[..., Array] | None = None, *, promote: str = NONE, view: bool = False) -> Any:
     """Make an Op of a function `forward(backend, *arrays, **params)`; see the module's docstring.
 
@@ -174,25 +200,27 @@ def _unpack(node: Node, backend: Backend, create_graph: bool) -> dict[str, Any]:
             f"{node.op.name}: trying to backward through the graph a second time: its saved values are freed. "
             "Pass retain_graph=True to the first backward if the graph is needed again"
         )
-    values: dict[str, Any] = {**node.op.defaults, **node.params, "shapes": [meta and meta[0] for meta in node.metas]}
+    values: dict[str, Any] = {**node.op.defaults, **node.params} if node.params else node.op.defaults.copy()
     for name, saved in node.saved.items():
-        values[name] = _unpack_one(node, name, saved, backend, create_graph) if isinstance(saved, Saved) else saved
+        if type(saved) is tuple:
+            tensor = wrap(saved[0] if saved[1][0] == saved[2] else intact(saved, node.op.name, name), backend)
+            tensor._version = saved[1]
+            values[name] = _in_graph(node, name, tensor) if create_graph else tensor
+        else:
+            values[name] = saved
     return values
 
 
-def _unpack_one(node: Node, name: str, saved: Saved, backend: Backend, create_graph: bool) -> Tensor:
-    """A saved array as a Tensor; tied to the graph only where gradients are recorded in their turn."""
+def _in_graph(node: Node, name: str, tensor: Tensor) -> Tensor:
+    """A saved tensor in its place in the graph, for rules that are recorded in their turn."""
     op = node.op
-    tensor = wrap(saved.intact(op.name, name), backend)
-    tensor._version = saved.version
-    if create_graph:
-        parent = node if name == "out" else node.parents[op.inputs.index(name)]
-        if isinstance(parent, Var) and parent.array is saved.array:
-            return parent  # type: ignore[return-value]
-        if isinstance(parent, Var):
+    parent = node if name == "out" else node.parents[op.inputs.index(name)]
+    if isinstance(parent, Var):
+        if parent.array is not tensor.array:
             raise GradError(f"{op.name}: its input '{name}' was given other memory since; call forward again")
-        if parent is not None:
-            tensor._node, tensor._requires_grad = parent, True
+        return parent  # type: ignore[return-value]
+    if parent is not None:
+        tensor._node, tensor._requires_grad = parent, True
     return tensor
 
 
@@ -230,7 +258,7 @@ def result_dtype(arrays: list[Any]) -> dtypes.DType:
     )
 
 
-def _as_inputs(name: str, inputs: tuple[Any, ...]) -> list[Any]:
+def as_inputs(name: str, inputs: tuple[Any, ...]) -> list[Any]:
     """Inputs with NumPy arrays and scalars turned into Tensors beside the first Tensor's device."""
     backend = next((x.backend for x in inputs if isinstance(x, Var)), None)
     result: list[Any] = []

@@ -21,40 +21,35 @@ from ..errors import GradError
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
-    from .op import Op
+    from .op import Op, Plan
 
 _sequence = itertools.count()
 
 
-class Version:
-    """How often the memory of a storage was changed in place; one object for all tensors that share the storage."""
+# How often the memory of a storage was changed in place: one number in a list, the same list for all tensors that
+# share the storage. A list, because two are made per recorded operation and a class would take five times as long.
+Version = list[int]
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
+Saved = tuple[Array, Version, int]  # a raw array kept for backward, its version counter, and the count when it was kept
 
 
-class Saved:
-    """A raw array kept for backward, with the version it had."""
+def save(x: Var) -> Saved:
+    """x's array, with the version it has now."""
+    version = x._shared_version()
+    return x.array, version, version[0]
 
-    __slots__ = ("array", "seen", "version")
 
-    def __init__(self, array: Array, version: Version) -> None:
-        self.array = array
-        self.version = version
-        self.seen = version.value
-
-    def intact(self, op: str, name: str) -> Array:
-        """The array, if its memory still holds what was saved. Raises GradError otherwise."""
-        if self.version.value != self.seen:
-            what = "its result" if name == "out" else f"its input '{name}'"
-            raise GradError(
-                f"{op}: a tensor needed for its gradient was modified by an in-place operation: {what} of shape "
-                f"{tuple(self.array.shape)} is at version {self.version.value}, expected version {self.seen}. "
-                "Change a .clone() of it, or use the out-of-place operation"
-            )
-        return self.array
+def intact(saved: Saved, op: str, name: str) -> Array:
+    """The saved array, if its memory still holds what was saved. Raises GradError otherwise."""
+    array, version, seen = saved
+    if version[0] != seen:
+        what = "its result" if name == "out" else f"its input '{name}'"
+        raise GradError(
+            f"{op}: a tensor needed for its gradient was modified by an in-place operation: {what} of shape "
+            f"{tuple(array.shape)} is at version {version[0]}, expected version {seen}. "
+            "Change a .clone() of it, or use the out-of-place operation"
+        )
+    return array
 
 
 class Node:
@@ -63,23 +58,24 @@ class Node:
     op        the Op, whose rules give the gradients
     parents   per input: the Node that made it, the leaf Var itself, or None where no gradient flows
     metas     per input: shape and dtype, to which its gradient is brought
-    saved     name -> Saved or plain value, for the names that the needed rules ask for; None once freed
+    saved     name -> Saved, or number, for the names that the needed rules ask for; None once freed
     params    the keyword parameters of the call
+    plan      which rules of the op to run, and what they ask for
     """
 
-    __slots__ = ("__weakref__", "hooks", "metas", "op", "params", "parents", "retained", "saved", "seq", "trace")
+    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    retained: weakref.ref[Tensor] | None = None  # the tensor that wants this node's gradient in its .grad
+    trace: str | None = None  # the user's source line, under detect_anomaly
 
     def __init__(self, op: Op, parents: tuple[Node | Var | None, ...], metas: tuple[Any, ...],
-                 saved: dict[str, Any], params: dict[str, Any]) -> None:
+                 saved: dict[str, Any], params: dict[str, Any], plan: Plan | None = None) -> None:
         self.op = op
+        self.plan = plan
         self.parents = parents
         self.metas = metas
         self.saved: dict[str, Any] | None = saved
         self.params = params
         self.seq = next(_sequence)
-        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
-        self.retained: weakref.ref[Tensor] | None = None
-        self.trace: str | None = None
 
     def name(self) -> str:
         """'MulBackward0', as PyTorch would call it."""
@@ -142,12 +138,13 @@ class Var:
     def _shared_version(self) -> Version:
         version = self._version
         if version is None:
-            version = self._version = Version()
+            version = self._version = [0]
         return version
 
     def _bump(self) -> None:
         """Say that the memory was changed in place; a backward that needs the old contents will refuse."""
-        self._shared_version().value += 1
+        if self._version is not None:  # else nothing was saved of it, and nothing shares it
+            self._version[0] += 1
 
     def _set(self, other: Var) -> None:
         """Hold another tensor's array and device from now on, keeping identity and grad settings."""

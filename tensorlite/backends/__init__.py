@@ -90,8 +90,8 @@ def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
         sizes = {shape[-position] for shape in shapes if position <= len(shape)} - {1}
         if len(sizes) > 1:
             listed = " and ".join(map(str, shapes))
-            raise ShapeError(f"{op}: shapes {listed} do not broadcast: sizes {sorted(sizes)} meet in dimension -{position}; "
-                             "sizes must be equal or 1 (see unsqueeze, reshape, expand)")
+            raise ShapeError(f"{op}: shapes {listed} do not broadcast: sizes {sorted(sizes)} meet in dimension "
+                             f"-{position}; sizes must be equal or 1 (see unsqueeze, reshape, expand)")
         result.append(sizes.pop() if sizes else 1)
     return tuple(reversed(result))
 
@@ -122,18 +122,21 @@ class Backend(ABC):
     kernels: Mapping[str, Kernel]
     observers: tuple[Observer, ...] = ()
 
+    @abstractmethod
     def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
-        """The one door: fill `out` by the named kernel, then tell the observers."""
-        function = self.kernels.get(kernel)
-        if function is None:
-            raise DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
-        self._launch(function, out, args, params)
+        """The one door: fill `out` by the named kernel, then `tell` the observers, if any.
+
+        Raises DeviceError for a kernel that the device lacks.
+        """
+
+    def tell(self, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Show a kernel call that was just made to whoever records, profiles or checks."""
         for observer in self.observers:
             observer(self, kernel, out, args, params)
 
-    @abstractmethod
-    def _launch(self, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
-        """Run one kernel of the table."""
+    def missing(self, kernel: str) -> DeviceError:
+        """The error for a kernel that is not in the table."""
+        return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -167,14 +170,15 @@ class Backend(ABC):
 
     def elementwise(self, kernel: str, *args: Any, dtype: np.dtype[Any] | None = None) -> Array:
         """A kernel over broadcast operands: arrays of equal dtype, or Python numbers."""
-        arrays = [a for a in args if type(a) not in SCALARS]
-        first = arrays[0]
-        shape = first.shape
-        for other in arrays[1:]:
-            if other.shape != shape:
-                shape = broadcast_shapes(kernel, *[a.shape for a in arrays])
-                break
-        out = self.empty(shape, dtype or first.dtype)
+        shape: tuple[int, ...] | None = None
+        for a in args:
+            if type(a) not in SCALARS:
+                if shape is None:
+                    shape, common = a.shape, a.dtype
+                elif a.shape != shape:
+                    shape = broadcast_shapes(kernel, *[a.shape for a in args if type(a) not in SCALARS])
+                    break
+        out = self.empty(shape, dtype or common)
         self.run(kernel, out, *args)
         return out
 
@@ -182,9 +186,10 @@ class Backend(ABC):
                dtype: np.dtype[Any] | None = None, **params: Any) -> Array:
         """A kernel that folds the (normalised) dimensions `dims` of x; the kernel sees them kept as size 1."""
         kept = tuple([1 if i in dims else n for i, n in enumerate(x.shape)])
-        out = self.empty(kept, dtype or x.dtype)
-        self.run(kernel, out, x, dims=dims, **params)
-        return out if keepdim else out.reshape(tuple([n for i, n in enumerate(x.shape) if i not in dims]))
+        shape = kept if keepdim else tuple([n for i, n in enumerate(x.shape) if i not in dims])
+        out = self.empty(shape, dtype or x.dtype)
+        self.run(kernel, out if keepdim else out.reshape(kept), x, dims=dims, **params)
+        return out
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Products of matrices (..., n, k) and (..., k, m), batch dimensions broadcast. The caller has checked k."""

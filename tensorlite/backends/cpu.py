@@ -1,7 +1,7 @@
 """Device "cpu": NumPy arrays, and one NumPy kernel per name.
 
 Each kernel fills `out`, which never overlaps its arguments in part. Arguments are arrays or Python numbers,
-promoted to one dtype by the caller. The floats narrower than float32 are widened in `_launch`, once for all
+promoted to one dtype by the caller. The floats narrower than float32 are widened in `run`, once for all
 kernels, so a kernel sees float32 or wider; NumPy's floating-point warnings are off inside kernels only.
 """
 
@@ -34,26 +34,32 @@ class CpuBackend(Backend):
     def __init__(self) -> None:
         self.device = Device("cpu")
         self.kernels = KERNELS
-        self._contexts: list[contextvars.Context] = []  # free ones; pop and append are atomic, so threads may share it
+        self._contexts: list[contextvars.Context] = []  # those not in use
 
-    def _launch(self, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
-        context = self._contexts.pop() if self._contexts else _quiet_context()
-        try:
-            if out.dtype.char in _NARROW or (args and type(args[0]) is np.ndarray and args[0].dtype.char in _NARROW):
-                context.run(_launch_wide, function, out, args, params)
-            else:
-                context.run(function, out, *args, **params)
-        finally:
-            self._contexts.append(context)
+    def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
+        function = KERNELS.get(kernel)
+        if function is None:
+            raise self.missing(kernel)
+        # A context is used by one kernel at a time, also when a signal handler or another thread comes in between;
+        # pop and append are atomic. One whose kernel raised is dropped.
+        contexts = self._contexts
+        context = contexts.pop() if contexts else _quiet_context()
+        if out.dtype is _F32:
+            context.run(function, out, *args, **params)
+        else:
+            context.run(_run_wide, function, out, args, params)
+        contexts.append(context)
+        if self.observers:
+            self.tell(kernel, out, args, params)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        return np.empty(shape, dtype)
+    empty = staticmethod(np.empty)
 
     def from_numpy(self, array: np.ndarray) -> Array:
         return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return array
+        values: np.ndarray = array
+        return values
 
     def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(array, shape)
@@ -65,18 +71,21 @@ class CpuBackend(Backend):
         """NumPy has finished when it returns."""
 
 
-def _launch_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
-    """Compute in float32 and round once where elements are stored in 16 bits."""
-    if function in HANDLES_NARROW:
+def _run_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """Run a kernel; where elements are stored in 16 bits, compute in float32 and round once."""
+    narrow = out.dtype.char in _NARROW
+    if function in HANDLES_NARROW or not (narrow or any(_is_narrow(a) for a in args)):
         return function(out, *args, **params)
-    wide = [a.astype(_F32) if isinstance(a, np.ndarray) and a.dtype.char in _NARROW else a for a in args]
-    if out.dtype.char not in _NARROW:
+    wide = [a.astype(_F32) if _is_narrow(a) else a for a in args]
+    if not narrow:
         return function(out, *wide, **params)
-    result = np.empty(out.shape, _F32)
-    if function in UPDATES_OUT:
-        result[...] = out
+    result = out.astype(_F32) if function in UPDATES_OUT else np.empty(out.shape, _F32)
     function(result, *wide, **params)
     out[...] = result
+
+
+def _is_narrow(a: Any) -> bool:
+    return isinstance(a, np.ndarray) and a.dtype.char in _NARROW
 
 
 def create(index: int | None) -> CpuBackend:
@@ -148,9 +157,9 @@ def where(out: Array, condition: Array, x: Any, y: Any) -> None:
 def clamp(out: Array, x: Array, low: Any, high: Any) -> None:
     np.copyto(out, x)
     if low is not None:
-        np.maximum(out, low, out)
+        np.maximum(out, low, out=out)
     if high is not None:
-        np.minimum(out, high, out)
+        np.minimum(out, high, out=out)
 
 
 def sign(out: Array, x: Array) -> None:
@@ -165,7 +174,7 @@ def erf_kernel(out: Array, x: Array) -> None:
 
 
 def relu(out: Array, x: Array) -> None:
-    np.maximum(x, out.dtype.type(0), out)
+    np.maximum(x, out.dtype.type(0), out=out)
 
 
 def relu_grad(out: Array, g: Array, y: Array) -> None:
@@ -252,7 +261,7 @@ def softplus_grad(out: Array, g: Array, x: Array, beta: float, threshold: float)
 
 def _reducing(ufunc: np.ufunc) -> Kernel:
     def fold(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
-        ufunc.reduce(x, axis=dims, dtype=out.dtype, out=out, keepdims=True)
+        ufunc.reduce(x, axis=dims, out=out, keepdims=True)
 
     return fold
 
@@ -350,24 +359,27 @@ def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
         np.add(out, bias, out)
 
 
-def cross_entropy_rows(out: Array, logits: Array, target: Array) -> None:
-    classes = logits.shape[1]
+def cross_entropy(out: Array, logits: Array, target: Array) -> None:
+    rows, classes = logits.shape
     unsigned = target.view(f"u{target.itemsize}")  # a negative label is a huge one
-    if target.size and np.maximum.reduce(unsigned) >= classes:
+    if rows and np.maximum.reduce(unsigned) >= classes:
         at = int(np.argmax(unsigned >= classes))
-        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {len(target)}, {classes} classes")
+        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {rows}, {classes} classes")
     shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
-    np.log(np.add.reduce(np.exp(shifted), axis=1), out)
-    np.subtract(out, shifted[np.arange(len(target)), target], out)
+    chosen = shifted[np.arange(rows), target]
+    losses = np.log(np.add.reduce(np.exp(shifted, out=shifted), axis=1))
+    np.subtract(losses, chosen, losses)
+    out[...] = np.add.reduce(losses) / rows if rows else np.nan
 
 
-def cross_entropy_rows_grad(out: Array, g: Array, logits: Array, target: Array) -> None:
+def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array) -> None:
+    rows = len(target)
     softmax(out, logits, dim=1)
-    out[np.arange(len(target)), target] -= 1
-    np.multiply(out, g[:, None], out)
+    out[np.arange(rows), target] -= 1
+    np.multiply(out, g / out.dtype.type(rows), out)
 
 
-def layer_norm(out: Array, x: Array, weight: Array | None, bias: Array | None, *, dims: tuple[int, ...], eps: float) -> None:
+def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
     scale = 1 / _count(x, dims)
     np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) * scale, out)
     variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) * scale
@@ -425,11 +437,14 @@ def _unary(ufunc: Callable[..., Any]) -> Kernel:
 
 
 def _binary(ufunc: Callable[..., Any]) -> Kernel:
-    return lambda out, x, y: ufunc(x, y, out)
+    return lambda out, x, y: ufunc(x, y, out=out)
 
 
 def _accumulating(ufunc: np.ufunc) -> Kernel:
-    return lambda out, x, *, dim: ufunc.accumulate(x, axis=dim, dtype=out.dtype, out=out)
+    def scan(out: Array, x: Array, *, dim: int) -> None:
+        ufunc.accumulate(x, axis=dim, dtype=out.dtype, out=out)
+
+    return scan
 
 
 _UNARY: dict[str, Callable[..., Any]] = {
@@ -475,11 +490,11 @@ KERNELS: dict[str, Kernel] = {
     "softmax": softmax, "softmax_grad": softmax_grad, "log_softmax": log_softmax, "log_softmax_grad": log_softmax_grad,
     # matrices and fused layers
     "matmul": matmul, "linear": linear, "layer_norm": layer_norm,
-    "cross_entropy_rows": cross_entropy_rows, "cross_entropy_rows_grad": cross_entropy_rows_grad,
+    "cross_entropy": cross_entropy, "cross_entropy_grad": cross_entropy_grad,
     # indexing
     "index": index, "index_put": index_put, "index_add": index_add,
 }
 KERNELS |= philox.KERNELS | cpu_optim.KERNELS
 
-HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put} | {KERNELS[n] for n in cpu_optim.HANDLES_NARROW})
+HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put} | {KERNELS[n] for n in cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW})
 UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it

@@ -1,104 +1,26 @@
 """The optimizers' update kernels on the CPU: one call updates one parameter and its state, in place.
 
-Contract: `kernel(param, grad, lr, *state, **options)`. `param` is the output; the arrays in `state` are
-updated too; `grad` is only read. `lr` (float64) and `step` (float32, incremented here) are 0-d arrays, not
-numbers: they change between steps, and a recorded step is replayed with the same arguments. Bias corrections
-are computed here for the same reason. Options are Python numbers that stay as they were recorded.
+Contract: `kernel(param, grad, lr, *state, **options)`. `param` is the output; the arrays in `state` are updated too;
+`grad` is only read. `lr` (float64) and `step` (float32, incremented here) are 0-d arrays, not numbers: they change
+between steps, and a recorded step is replayed with the same arguments. Bias corrections are computed here for the
+same reason. Options are Python numbers that stay as they were recorded.
 
-Parameter and gradient may be float16 or bfloat16; the state is then float32, as is the arithmetic, and the
-parameter is rounded once. Arrays may have any strides.
-
-How it is fast with NumPy: nothing is allocated per call (scratch and constants belong to the thread), a
-constant is a 0-d array (half the time of a Python number in a ufunc), scalars are folded so that a formula
-takes few passes, and large arrays go in blocks that stay in the cache from the first pass to the last.
+Parameter and gradient may be float16 or bfloat16; the state is then float32, as is the arithmetic, and the parameter
+is rounded once. Arrays may have any strides. Scalars are folded so that a formula takes few passes; `_*_constants`
+says how, in the order in which the kernel unpacks them.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 from numpy import absolute, add, copyto, divide, maximum, multiply, negative, sign, sqrt, subtract
 
 from . import Array
-
-BLOCK: Final = 65536  # elements: the fastest of 2**11 to 2**20 for Adam on four float32 arrays
-_MAX_SHAPES: Final = 512
-_MAX_CONSTANTS: Final = 10
-_FLOAT32: Final = np.dtype(np.float32)
-
-
-class _Workspace(threading.local):
-    """Scratch arrays and constants of one thread, made once and used by every update."""
-
-    def __init__(self) -> None:
-        self._scratch: dict[tuple[int, tuple[int, ...], str], list[Array]] = {}
-        self._constants: dict[str, list[Array]] = {}
-
-    def scratch(self, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[Array]:
-        """`count` arrays of unspecified contents, the same ones at the next call."""
-        key = (count, shape, dtype.char)
-        arrays = self._scratch.get(key)
-        if arrays is None:
-            arrays = [np.empty(shape, dtype) for _ in range(count)]
-            if arrays[0].size <= BLOCK:
-                if len(self._scratch) >= _MAX_SHAPES:
-                    self._scratch.clear()
-                self._scratch[key] = arrays
-        return arrays
-
-    def constants(self, param: Array, *values: float) -> list[Array]:
-        """The values as 0-d arrays of the dtype `param` is computed in, overwritten by the next call."""
-        dtype = _compute_dtype(param)
-        arrays = self._constants.get(dtype.char)
-        if arrays is None:
-            arrays = self._constants[dtype.char] = [np.zeros((), dtype) for _ in range(_MAX_CONSTANTS)]
-        for array, value in zip(arrays, values, strict=False):
-            array[()] = value
-        return arrays[: len(values)]
-
-
-_workspace: Final = _Workspace()
-
-
-def _compute_dtype(param: Array) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = param.dtype
-    return dtype if dtype.itemsize > 2 else _FLOAT32
-
-
-def _blocks(scratches: int, *arrays: Array | None) -> Iterable[list[Array]]:
-    """Matching parts of the arrays (parameter, gradient, state ...), each followed by scratch of its shape.
-
-    Changing a part in place changes the arrays; parameter and gradient arrive widened to float32 at least.
-    """
-    param = arrays[0]
-    if param.size <= BLOCK and param.dtype.itemsize > 2:
-        return ([*arrays, *_workspace.scratch(scratches, param.shape, param.dtype)],)
-    return _many_blocks(scratches, arrays)
-
-
-def _many_blocks(scratches: int, arrays: tuple[Array | None, ...]) -> Iterator[list[Array]]:
-    param = arrays[0]
-    if all(a is None or a.flags.c_contiguous for a in arrays):
-        arrays = tuple([None if a is None else a.reshape(-1) for a in arrays])
-        param = arrays[0]
-    if not param.size:
-        return
-    narrow = param.dtype.itemsize <= 2
-    rows = max(1, BLOCK * len(param) // param.size)
-    for start in range(0, len(param), rows):
-        part = [None if a is None else a[start : start + rows] for a in arrays]
-        if not narrow:
-            yield [*part, *_workspace.scratch(scratches, part[0].shape, param.dtype)]
-            continue
-        wide, grad, *scratch = _workspace.scratch(scratches + 2, part[0].shape, _FLOAT32)
-        copyto(wide, part[0], casting="unsafe")
-        copyto(grad, part[1], casting="unsafe")
-        yield [wide, grad, *part[2:], *scratch]
-        copyto(part[0], wide, casting="unsafe")
+from .cpu_blocks import blocks, workspace
 
 
 def _advance(step: Array) -> float:
@@ -117,6 +39,11 @@ def _direction(g: Array, p: Array, out: Array, decay: Array, weight_decay: float
     return negative(g, out) if maximize else g
 
 
+def _split_decay(weight_decay: float, decoupled: bool) -> tuple[float, bool]:
+    """The decay that is added to the gradient, and whether the parameter shrinks instead."""
+    return (0.0, weight_decay != 0) if decoupled else (weight_decay, False)
+
+
 def _lerp(average: Array, x: Array, keep: Array, take: Array, s: Array) -> None:
     """average ← keep·average + take·x."""
     multiply(average, keep, average)
@@ -132,11 +59,17 @@ def _lerp_square(average: Array, x: Array, keep: Array, take: Array, s: Array) -
     add(average, s, average)
 
 
+def _sgd_constants(rate: float, momentum: float, dampening: float, weight_decay: float) -> tuple[float, ...]:
+    return rate, momentum, 1 - dampening, weight_decay
+
+
 def sgd_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array | None, *, momentum: float,
              dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
     """d = ±g + λp;  b ← μb + (1-τ)d;  p ← p - lr·(d + μb if nesterov else b)."""
-    rate, mu, undamped, decay = _workspace.constants(param, float(lr), momentum, 1 - dampening, weight_decay)
-    for p, g, b, s, d in _blocks(2, param, grad, momentum_buffer):
+    rate, mu, undamped, decay = workspace.constants(
+        param, _sgd_constants, float(lr), momentum, dampening, weight_decay
+    )
+    for p, g, b, s, d in blocks(2, param, grad, momentum_buffer):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         if b is not None:
             multiply(b, mu, b)
@@ -146,6 +79,13 @@ def sgd_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array | None
         subtract(p, s, p)
 
 
+def _adam_constants(t: float, rate: float, beta1: float, beta2: float, eps: float,
+                    weight_decay: float) -> tuple[float, ...]:
+    root = math.sqrt(1 - beta2**t)
+    size = rate * root / (1 - beta1**t)
+    return beta1, 1 - beta1, beta2, 1 - beta2, eps * root, size, weight_decay, 1 - rate * weight_decay
+
+
 def adam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_avg_sq: Array,
               max_exp_avg_sq: Array | None, *, beta1: float, beta2: float, eps: float, weight_decay: float,
               decoupled_weight_decay: bool, maximize: bool) -> None:
@@ -153,15 +93,11 @@ def adam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array,
 
     Numerator and denominator are multiplied by √(1-β₂ᵗ), which saves a pass.
     """
-    t, rate = _advance(step), float(lr)
-    root = math.sqrt(1 - beta2**t)
-    size = rate * root / (1 - beta1**t)
-    coupled = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = decoupled_weight_decay and weight_decay != 0
-    keep1, take1, keep2, take2, floor, size_, decay, factor = _workspace.constants(
-        param, beta1, 1 - beta1, beta2, 1 - beta2, eps * root, size, coupled, 1 - rate * weight_decay
+    keep1, take1, keep2, take2, floor, size, decay, factor = workspace.constants(
+        param, _adam_constants, _advance(step), float(lr), beta1, beta2, eps, weight_decay
     )
-    for p, g, m, v, top, s, d in _blocks(2, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq):
+    coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
+    for p, g, m, v, top, s, d in blocks(2, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq):
         d = _direction(g, p, d, decay, coupled, maximize)
         if shrink:
             multiply(p, factor, p)
@@ -170,8 +106,13 @@ def adam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array,
         sqrt(v if top is None else maximum(top, v, out=top), s)
         add(s, floor, s)
         divide(m, s, s)
-        multiply(s, size_, s)
+        multiply(s, size, s)
         subtract(p, s, p)
+
+
+def _rmsprop_constants(rate: float, alpha: float, eps: float, momentum: float,
+                       weight_decay: float) -> tuple[float, ...]:
+    return alpha, 1 - alpha, eps, momentum, rate, weight_decay
 
 
 def rmsprop_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: Array,
@@ -179,10 +120,10 @@ def rmsprop_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: 
                  weight_decay: float, momentum: float, maximize: bool) -> None:
     """v ← average of d²;  p ← p - lr·d/(√(v - c²) + ε), where c is the average of d if centered, else 0."""
     _advance(step)
-    keep, take, floor, mu, rate, decay = _workspace.constants(
-        param, alpha, 1 - alpha, eps, momentum, float(lr), weight_decay
+    keep, take, floor, mu, rate, decay = workspace.constants(
+        param, _rmsprop_constants, float(lr), alpha, eps, momentum, weight_decay
     )
-    for p, g, v, b, centre, s, d in _blocks(2, param, grad, square_avg, momentum_buffer, grad_avg):
+    for p, g, v, b, centre, s, d in blocks(2, param, grad, square_avg, momentum_buffer, grad_avg):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         _lerp_square(v, d, keep, take, s)
         if centre is None:
@@ -201,12 +142,17 @@ def rmsprop_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: 
         subtract(p, s, p)
 
 
+def _adagrad_constants(t: float, rate: float, lr_decay: float, eps: float, weight_decay: float) -> tuple[float, ...]:
+    return eps, rate / (1 + (t - 1) * lr_decay), weight_decay
+
+
 def adagrad_step(param: Array, grad: Array, lr: Array, step: Array, total: Array, *, lr_decay: float,
                  eps: float, weight_decay: float, maximize: bool) -> None:
     """Σ ← Σ + d²;  p ← p - lr/(1 + (t-1)·lr_decay) · d / (√Σ + ε)."""
-    t = _advance(step)
-    floor, rate, decay = _workspace.constants(param, eps, float(lr) / (1 + (t - 1) * lr_decay), weight_decay)
-    for p, g, v, s, d in _blocks(2, param, grad, total):
+    floor, rate, decay = workspace.constants(
+        param, _adagrad_constants, _advance(step), float(lr), lr_decay, eps, weight_decay
+    )
+    for p, g, v, s, d in blocks(2, param, grad, total):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         multiply(d, d, s)
         add(v, s, v)
@@ -217,12 +163,18 @@ def adagrad_step(param: Array, grad: Array, lr: Array, step: Array, total: Array
         subtract(p, s, p)
 
 
+def _adadelta_constants(rate: float, rho: float, eps: float, weight_decay: float) -> tuple[float, ...]:
+    return rho, 1 - rho, eps, rate, weight_decay
+
+
 def adadelta_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: Array, acc_delta: Array, *,
                   rho: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """v ← average of d²;  Δ = √(a + ε) / √(v + ε) · d;  a ← average of Δ²;  p ← p - lr·Δ."""
     _advance(step)
-    keep, take, floor, rate, decay = _workspace.constants(param, rho, 1 - rho, eps, float(lr), weight_decay)
-    for p, g, v, a, s, delta, d in _blocks(3, param, grad, square_avg, acc_delta):
+    keep, take, floor, rate, decay = workspace.constants(
+        param, _adadelta_constants, float(lr), rho, eps, weight_decay
+    )
+    for p, g, v, a, s, delta, d in blocks(3, param, grad, square_avg, acc_delta):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         _lerp_square(v, d, keep, take, s)
         sqrt(add(v, floor, s), s)
@@ -234,14 +186,18 @@ def adadelta_step(param: Array, grad: Array, lr: Array, step: Array, square_avg:
         subtract(p, s, p)
 
 
+def _adamax_constants(t: float, rate: float, beta1: float, beta2: float, eps: float,
+                      weight_decay: float) -> tuple[float, ...]:
+    return beta1, 1 - beta1, beta2, eps, rate / (1 - beta1**t), weight_decay
+
+
 def adamax_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_inf: Array, *,
                 beta1: float, beta2: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """m ← average of d;  u ← max(β₂u, |d| + ε);  p ← p - lr/(1-β₁ᵗ) · m/u."""
-    t = _advance(step)
-    keep1, take1, keep2, floor, size, decay = _workspace.constants(
-        param, beta1, 1 - beta1, beta2, eps, float(lr) / (1 - beta1**t), weight_decay
+    keep1, take1, keep2, floor, size, decay = workspace.constants(
+        param, _adamax_constants, _advance(step), float(lr), beta1, beta2, eps, weight_decay
     )
-    for p, g, m, u, s, d in _blocks(2, param, grad, exp_avg, exp_inf):
+    for p, g, m, u, s, d in blocks(2, param, grad, exp_avg, exp_inf):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         _lerp(m, d, keep1, take1, s)
         multiply(u, keep2, u)
@@ -252,6 +208,18 @@ def adamax_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Arra
         subtract(p, s, p)
 
 
+def _nadam_momentum(t: float, beta1: float, momentum_decay: float) -> float:
+    return float(beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay)))
+
+
+def _nadam_constants(t: float, rate: float, product: float, beta1: float, beta2: float, eps: float,
+                     weight_decay: float, momentum_decay: float) -> tuple[float, ...]:
+    mu, next_mu = (_nadam_momentum(time, beta1, momentum_decay) for time in (t, t + 1))
+    of_d, of_m = rate * (1 - mu) / (1 - product), rate * next_mu / (1 - product * next_mu)
+    return (beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta2**t), eps, of_d, of_m, weight_decay,
+            1 - rate * weight_decay)
+
+
 def nadam_step(param: Array, grad: Array, lr: Array, step: Array, mu_product: Array, exp_avg: Array,
                exp_avg_sq: Array, *, beta1: float, beta2: float, eps: float, weight_decay: float,
                momentum_decay: float, decoupled_weight_decay: bool, maximize: bool) -> None:
@@ -260,30 +228,37 @@ def nadam_step(param: Array, grad: Array, lr: Array, step: Array, mu_product: Ar
     μₜ = β₁(1 - 0.96^(ψt)/2), a = (1-μₜ)/(1-Πμ), b = μₜ₊₁/(1-Πμ·μₜ₊₁). The product Πμ is kept in float32, as
     PyTorch keeps it.
     """
-    t, rate = _advance(step), float(lr)
-    mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
-    next_mu = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
-    multiply(mu_product, np.float32(mu), mu_product)
-    product = float(mu_product)
-    of_grad = rate * (1 - mu) / (1 - product)
-    of_average = rate * next_mu / (1 - product * next_mu)
-    coupled = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = decoupled_weight_decay and weight_decay != 0
-    keep1, take1, keep2, take2, unbias, floor, part_d, part_m, decay, factor = _workspace.constants(
-        param, beta1, 1 - beta1, beta2, 1 - beta2, 1 / (1 - beta2**t), eps, of_grad, of_average, coupled,
-        1 - rate * weight_decay,
+    t = _advance(step)
+    multiply(mu_product, np.float32(_nadam_momentum(t, beta1, momentum_decay)), mu_product)
+    keep1, take1, keep2, take2, unbias, floor, of_d, of_m, decay, factor = workspace.constants(
+        param, _nadam_constants, t, float(lr), float(mu_product), beta1, beta2, eps, weight_decay, momentum_decay
     )
-    for p, g, m, v, s, n, d in _blocks(3, param, grad, exp_avg, exp_avg_sq):
+    coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
+    for p, g, m, v, s, n, d in blocks(3, param, grad, exp_avg, exp_avg_sq):
         if shrink:
             multiply(p, factor, p)
         d = _direction(g, p, d, decay, coupled, maximize)
         _lerp(m, d, keep1, take1, s)
         _lerp_square(v, d, keep2, take2, s)
-        multiply(d, part_d, n)
-        add(n, multiply(m, part_m, s), n)
+        multiply(d, of_d, n)
+        add(n, multiply(m, of_m, s), n)
         sqrt(multiply(v, unbias, s), s)
         add(s, floor, s)
         subtract(p, divide(n, s, s), p)
+
+
+def _radam_window(t: float, beta2: float) -> float:
+    return float(2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t))
+
+
+def _radam_constants(t: float, rate: float, beta1: float, beta2: float, eps: float,
+                     weight_decay: float) -> tuple[float, ...]:
+    size = rate / (1 - beta1**t)
+    length, longest = _radam_window(t, beta2), 2 / (1 - beta2) - 1
+    if length > 5:
+        rectification = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        size *= math.sqrt(rectification * (1 - beta2**t))
+    return beta1, 1 - beta1, beta2, 1 - beta2, eps, size, weight_decay, 1 - rate * weight_decay
 
 
 def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_avg_sq: Array, *,
@@ -294,28 +269,19 @@ def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array
     With length = 2/(1-β₂) - 1 - 2tβ₂ᵗ/(1-β₂ᵗ) of the averaging window:
     p ← p - lr/(1-β₁ᵗ) · m · (r·√(1-β₂ᵗ)/(√v + ε) if length > 5 else 1).
     """
-    t, rate = _advance(step), float(lr)
-    bias2 = 1 - beta2**t
-    longest = 2 / (1 - beta2) - 1
-    length = longest - 2 * t * beta2**t / bias2
-    rectified = length > 5
-    size = rate / (1 - beta1**t)
-    if rectified:
-        size *= math.sqrt(
-            (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length) * bias2
-        )
-    coupled = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = decoupled_weight_decay and weight_decay != 0
-    keep1, take1, keep2, take2, floor, size_, decay, factor = _workspace.constants(
-        param, beta1, 1 - beta1, beta2, 1 - beta2, eps, size, coupled, 1 - rate * weight_decay
+    t = _advance(step)
+    rectified = _radam_window(t, beta2) > 5
+    keep1, take1, keep2, take2, floor, size, decay, factor = workspace.constants(
+        param, _radam_constants, t, float(lr), beta1, beta2, eps, weight_decay
     )
-    for p, g, m, v, s, d in _blocks(2, param, grad, exp_avg, exp_avg_sq):
+    coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
+    for p, g, m, v, s, d in blocks(2, param, grad, exp_avg, exp_avg_sq):
         if shrink:
             multiply(p, factor, p)
         d = _direction(g, p, d, decay, coupled, maximize)
         _lerp(m, d, keep1, take1, s)
         _lerp_square(v, d, keep2, take2, s)
-        multiply(m, size_, d)
+        multiply(m, size, d)
         if rectified:
             sqrt(v, s)
             divide(d, add(s, floor, s), d)
@@ -329,7 +295,7 @@ def rprop_step(param: Array, grad: Array, lr: Array, step: Array, prev: Array, s
     Where it turns, this step does not move and the next one takes the gradient as new.
     """
     _advance(step)
-    for p, g, before, size, s, d in _blocks(2, param, grad, prev, step_size):
+    for p, g, before, size, s, d in blocks(2, param, grad, prev, step_size):
         copyto(d, g)
         if maximize:
             negative(d, d)
@@ -343,14 +309,18 @@ def rprop_step(param: Array, grad: Array, lr: Array, step: Array, prev: Array, s
         subtract(p, multiply(sign(d, d), size, d), p)
 
 
+def _asgd_constants(lambd: float, eta: float, mu: float, weight_decay: float) -> tuple[float, ...]:
+    return 1 - lambd * eta, eta, mu, weight_decay
+
+
 def asgd_step(param: Array, grad: Array, lr: Array, step: Array, eta: Array, mu: Array, ax: Array, *,
               lambd: float, alpha: float, t0: float, weight_decay: float, maximize: bool) -> None:
     """p ← (1 - λη)p - ηd;  ax ← ax + μ(p - ax);  then η = lr/(1 + λ·lr·t)^alpha, μ = 1/max(1, t - t0)."""
     t, rate = _advance(step), float(lr)
-    shrink, size, weight, decay = _workspace.constants(
-        param, 1 - lambd * float(eta), float(eta), float(mu), weight_decay
+    shrink, size, weight, decay = workspace.constants(
+        param, _asgd_constants, lambd, float(eta), float(mu), weight_decay
     )
-    for p, g, average, s, d in _blocks(2, param, grad, ax):
+    for p, g, average, s, d in blocks(2, param, grad, ax):
         d = _direction(g, p, d, decay, weight_decay, maximize)
         multiply(d, size, s)
         multiply(p, shrink, p)
@@ -361,14 +331,17 @@ def asgd_step(param: Array, grad: Array, lr: Array, step: Array, eta: Array, mu:
     mu[()] = 1 / max(1.0, t - t0)
 
 
+def _lion_constants(rate: float, beta1: float, beta2: float, weight_decay: float) -> tuple[float, ...]:
+    return beta1, 1 - beta1, beta2, 1 - beta2, rate, 1 - rate * weight_decay
+
+
 def lion_step(param: Array, grad: Array, lr: Array, exp_avg: Array, *, beta1: float, beta2: float,
               weight_decay: float) -> None:
     """p ← (1 - lr·λ)p - lr·sign(β₁m + (1-β₁)g);  m ← β₂m + (1-β₂)g."""
-    rate = float(lr)
-    keep1, take1, keep2, take2, size, factor = _workspace.constants(
-        param, beta1, 1 - beta1, beta2, 1 - beta2, rate, 1 - rate * weight_decay
+    keep1, take1, keep2, take2, size, factor = workspace.constants(
+        param, _lion_constants, float(lr), beta1, beta2, weight_decay
     )
-    for p, g, m, s, u in _blocks(2, param, grad, exp_avg):
+    for p, g, m, s, u in blocks(2, param, grad, exp_avg):
         if weight_decay:
             multiply(p, factor, p)
         multiply(m, keep1, u)
@@ -380,8 +353,7 @@ def lion_step(param: Array, grad: Array, lr: Array, exp_avg: Array, *, beta1: fl
 def muon_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array, *, momentum: float,
               nesterov: bool, weight_decay: float, ns_coefficients: tuple[float, float, float], eps: float,
               ns_steps: int, match_rms: bool) -> None:
-    """b ← average of g;  p ← (1 - lr·λ)p - lr·ratio·O(average of g and b if nesterov else b); O
-    orthogonalizes."""
+    """b ← average of g;  p ← (1 - lr·λ)p - lr·ratio·O((1-μ)g + μb if nesterov else b); O orthogonalizes."""
     if not param.size:
         return
     rate, (rows, columns) = float(lr), param.shape

@@ -50,21 +50,21 @@ def random_uniform(out: Array, state: Array, *, low: float, high: float) -> None
     bfloat16 are computed in float32 and rounded to nearest. A result that rounds up to `high` (on [0, 1): one
     in 4,096 of float16, one in 512 of bfloat16) becomes the largest number of the dtype below `high`.
     """
-    wide = out.dtype if out.dtype.itemsize > 2 else np.dtype(np.float32)
-    shift, unit = (11, 2.0**-53) if wide == np.float64 else (40, 2.0**-24)
+    size = out.dtype.itemsize
+    wide, shift, unit = (np.float64, 11, 2.0**-53) if size == 8 else (np.float32, 40, 2.0**-24)
     plain = low == 0.0 and high == 1.0  # the affine map would change no bit
-    top = largest_below(high, low, out.dtype)
+    top = None if plain and size > 2 else largest_below(high, low, out.dtype)
     scratch = np.empty(min(out.size, CHUNK), wide)
     flat = _flat(out)
     for words, part in _draw(out.size, state):
         words >>= np.uint64(shift)
         u = scratch[: words.size]
         np.copyto(u, words.view(np.int64), casting="unsafe")
-        u *= wide.type(unit)
+        u *= wide(unit)
         if not plain:
-            u *= wide.type(high - low)
-            u += wide.type(low)
-        flat[part] = u if plain and wide == out.dtype else np.minimum(u.astype(out.dtype, copy=False), top)
+            u *= wide(high - low)
+            u += wide(low)
+        flat[part] = u if top is None else np.minimum(u.astype(out.dtype, copy=False), top)
 
 
 def largest_below(high: float, low: float, dtype: np.dtype[Any]) -> Any:
@@ -119,8 +119,10 @@ def random_integers(out: Array, state: Array, *, low: int, high: int) -> None:
     offset = np.uint64(low % 2**64)
     flat = _flat(out)
     for words, part in _draw(out.size, state):
-        if span < 2**64:
-            words %= np.uint64(span)
+        if span < 2**64:  # w - span (w // span): NumPy divides by a constant faster than it takes a remainder
+            quotient = words // np.uint64(span)
+            quotient *= np.uint64(span)
+            words -= quotient
         words += offset
         flat[part] = words.view(np.int64)
 

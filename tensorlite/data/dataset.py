@@ -2,9 +2,9 @@
 
 A map-style `Dataset` has `__getitem__(index)` and `__len__()`; an `IterableDataset` has `__iter__()`.
 
-A dataset may also offer `get_batch(indices)`, which gives for an integer array exactly what `default_collate` gives
-for the items at these indices, but at once: `TensorDataset` does it by one indexing per tensor. It may return None
-for "take the items". `batch_getter` finds it, and passes over one whose `__getitem__` a subclass has changed.
+A dataset may also offer `__getbatch__(indices)`, which gives for an integer array exactly what `default_collate`
+gives for the items at these indices, but at once: `TensorDataset` does it by one indexing per tensor. It may return
+None for "take the items". `batch_getter` finds it, and passes over one whose `__getitem__` a subclass has changed.
 """
 
 from __future__ import annotations
@@ -63,27 +63,26 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, *tensors: Tensor) -> None:
-        for tensor in tensors:
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"TensorDataset takes tensors, got {type(tensor).__name__}; see tl.from_numpy")
-        if not tensors or len({tensor.shape[:1] for tensor in tensors} - {()}) != 1 or min(map(_ndim, tensors)) == 0:
-            shapes = ", ".join(str(tensor.shape) for tensor in tensors)
-            raise ShapeError(f"TensorDataset: size mismatch between tensors: their first dimensions differ: {shapes}")
+        for each in tensors:
+            if not isinstance(each, Tensor):
+                raise TypeError(f"TensorDataset takes tensors, got {type(each).__name__}; see tl.from_numpy")
+        lengths = {each.shape[:1] for each in tensors}
+        if len(lengths) != 1 or () in lengths:
+            raise ShapeError(
+                "TensorDataset: size mismatch between tensors: they need one and the same first dimension, "
+                f"got shapes {[each.shape for each in tensors]}"
+            )
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        return tuple(tensor[index] for tensor in self.tensors)
+        return tuple(each[index] for each in self.tensors)
 
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
 
-    def get_batch(self, indices: Indices) -> tuple[Tensor, ...]:
+    def __getbatch__(self, indices: Indices) -> tuple[Tensor, ...]:
         """Rows `indices` of each tensor, each of them by one indexing."""
-        return tuple(tensor[indices] for tensor in self.tensors)
-
-
-def _ndim(tensor: Tensor) -> int:
-    return len(tensor.shape)
+        return tuple(each[indices] for each in self.tensors)
 
 
 class Subset(Dataset[T_co]):
@@ -99,7 +98,7 @@ class Subset(Dataset[T_co]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def get_batch(self, indices: Indices) -> Any:
+    def __getbatch__(self, indices: Indices) -> Any:
         """The batch of the underlying dataset, or None where that offers none."""
         getter = batch_getter(self.dataset)
         return None if getter is None else getter(np.asarray(self.indices)[indices])
@@ -190,8 +189,8 @@ def _fractions(fractions: Sequence[float], total: int) -> list[int]:
 
 
 def batch_getter(dataset: Any) -> Callable[[Indices], Any] | None:
-    """The dataset's `get_batch`, or None where it has none that goes with its `__getitem__`."""
-    return dataset.get_batch if defined_with(dataset, "get_batch", "__getitem__") else None
+    """The dataset's `__getbatch__`, or None where it has none that goes with its `__getitem__`."""
+    return dataset.__getbatch__ if defined_with(dataset, "__getbatch__", "__getitem__") else None
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -202,7 +201,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
     >>> tl.data.default_collate([(tl.tensor([1, 2]), 0.5, "a"), (tl.tensor([3, 4]), 1.5, "b")])
     (tensor([[1, 2],
-            [3, 4]]), tensor([0.5000, 1.5000], dtype=float64), ['a', 'b'])
+            [3, 4]]), tensor([0.5000, 1.5000], dtype=tensorlite.float64), ['a', 'b'])
     """
     if not batch:
         raise ArgumentError("default_collate: the batch is empty")

@@ -18,9 +18,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator as Gen, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator as Gen
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ _FIXED: Final = frozenset({"batch_size", "batch_sampler", "sampler", "drop_last"
 _END: Final = object()
 
 
-@dataclass(frozen=True)
-class WorkerInfo:
+class WorkerInfo(NamedTuple):
     """What a worker knows of itself. `generator` is seeded anew for each batch, from the epoch and the batch's number:
     what a dataset draws from it depends neither on the number of workers nor on a stop and resume."""
 
@@ -46,15 +45,19 @@ class WorkerInfo:
     generator: Generator
 
 
-@dataclass
 class _Position:
-    seed: int
-    served: int = 0
+    """Of one pass: the number from which its order follows, and how many batches were handed out."""
+
+    def __init__(self, seed: int, served: int = 0) -> None:
+        self.seed = seed
+        self.served = served
 
 
-@dataclass(frozen=True)
 class _Raised:
-    error: BaseException
+    """Stands in a worker's results for an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 _info: contextvars.ContextVar[WorkerInfo | None] = contextvars.ContextVar("worker_info", default=None)
@@ -115,7 +118,7 @@ class DataLoader:
         )
         _require(not persistent_workers or num_workers > 0, "persistent_workers option needs num_workers > 0")
         _require(multiprocessing_context is None, "workers are threads: leave out multiprocessing_context")
-        _require(not (is_stream and ordered), "an IterableDataset has its own order: no shuffle, sampler or batch_sampler")
+        _require(not (is_stream and ordered), "an IterableDataset has its own order: no shuffle or sampler")
         _require(not (sampler is not None and shuffle), "sampler option is mutually exclusive with shuffle")
         _require(
             batch_sampler is None or (batch_size == 1 and not shuffle and sampler is None and not drop_last),
@@ -254,11 +257,13 @@ class DataLoader:
         self, work: Callable[[Any], Any], tasks: Iterable[tuple[int, Any]], count: int, seed: int
     ) -> Gen[Any, None, None]:
         """`work` on each task, in order: worker i does every count-th, and as many as may be are under way."""
-        infos = [WorkerInfo(i, count, seed + i, self.dataset, Generator()) for i in range(count)]
-        workers = [_Worker(info, seed, self.worker_init_fn, work) for info in infos]
+        workers: list[_Worker] = []
         depth = count * (self.prefetch_factor or 1)
         under_way: deque[tuple[int, _Worker]] = deque()
         try:
+            for i in range(count):
+                info = WorkerInfo(i, count, seed + i, self.dataset, Generator())
+                workers.append(_Worker(info, seed, self.worker_init_fn, work))
             for task, worker in zip(tasks, itertools.cycle(workers), strict=False):
                 worker.tasks.put(task)
                 under_way.append((task[0], worker))
@@ -330,6 +335,8 @@ class _Worker:
 
 def _result(number: int, worker: _Worker, timeout: float) -> Any:
     """The worker's next result; what it raised is raised here, with the worker's traceback."""
+    if worker.results.empty() and not worker.thread.is_alive():
+        raise RuntimeError("DataLoader: its worker threads are gone: a process forked in mid-pass must begin a new one")
     try:
         result = worker.results.get(timeout=timeout or None)
     except queue.Empty:

@@ -98,15 +98,15 @@ def load_mnist(
     >>> digits.train_images.shape, digits.test_labels.shape, digits.train_labels[:5].tolist()
     ((6000, 28, 28), (1000,), [5, 0, 4, 1, 9])
     """
-    arrays, source = _load(TRAIN + TEST, root, download, sample, progress)
-    return MnistArrays(*arrays, source=source)
+    (x, y, test_x, test_y), source = _load(TRAIN + TEST, root, download, sample, progress)
+    return MnistArrays(x, y, test_x, test_y, source)
 
 
 class MNIST(Dataset[tuple[Any, Any]]):
     """One split of MNIST as a dataset of (image, label): a uint8 tensor (28, 28) and a Python int, both transformed.
 
     `data` holds all images, uint8 (N, 28, 28), `targets` all labels, int64 (N,), and `source` says in one line where
-    they came from. The arguments are torchvision's, and `sample` and `progress` of `load_mnist`, whose errors it raises.
+    they came from. The arguments are torchvision's, and `sample` and `progress` of `load_mnist`; it raises the same.
 
     >>> digits = tl.data.MNIST(train=False, sample=True)
     >>> len(digits), digits[0][0].shape, digits[0][1]
@@ -146,7 +146,7 @@ class MNIST(Dataset[tuple[Any, Any]]):
             label if self.target_transform is None else self.target_transform(label),
         )
 
-    def get_batch(self, indices: Array) -> tuple[Tensor, Tensor] | None:
+    def __getbatch__(self, indices: Array) -> tuple[Tensor, Tensor] | None:
         """Images and labels at `indices`, by one indexing each; None where a transform must see every item."""
         if self.transform is not None or self.target_transform is not None:
             return None
@@ -192,7 +192,7 @@ def _load(
     except (ImportError, OSError) as error:
         if sample is False:
             raise
-        return _read_sample(names, f"all of MNIST is not at hand: {_one_line(error)}")
+        return _read_sample(names, _one_line(error))
 
 
 def _from_root(
@@ -220,7 +220,7 @@ def _from_cache(names: tuple[str, ...], download: bool, progress: bool) -> tuple
     except FileFormatError as error:
         damaged = error
     if not download:
-        raise damaged or FileNotFoundError(f"it is not in {folder}, and download=False")
+        raise damaged or FileNotFoundError(f"MNIST is not in {folder}, and download=False")
     try:
         _download(folder, FULL, progress)
     except OSError as error:
@@ -237,7 +237,7 @@ def cache_folder() -> Path:
 
 def _read_sample(names: tuple[str, ...], why: str) -> tuple[list[Array], str]:
     arrays = _read(names, SAMPLE_FOLDER, SAMPLE)
-    return arrays, f"embedded MNIST sample, 6,000 training and 1,000 test digits ({why})"
+    return arrays, f"embedded sample of MNIST, 6,000 training and 1,000 test digits ({why})"
 
 
 def _read_named(names: tuple[str, ...], folder: Path) -> list[Array] | None:
@@ -273,8 +273,8 @@ def _download(folder: Path, known: dict[str, Known], progress: bool) -> None:
             failures.append(f"{mirror}{missing[0]}.gz: {_one_line(error)}")
     if missing:
         raise ConnectionError(
-            f"MNIST could not be downloaded: {'; '.join(failures) or 'no mirror answers'}. Put the four files into a "
-            "folder yourself, and name it with root= or TENSORLITE_DATA"
+            f"MNIST could not be downloaded: {'; '.join(failures) or 'no mirror answers'}; "
+            "root= or TENSORLITE_DATA can name a folder that has its four files"
         )
 
 

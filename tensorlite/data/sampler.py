@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..sampling import multinomial, randint, randperm
-from ..dtypes import float64
+from ..creation import from_numpy
 from ..errors import ArgumentError
 from ..random import Generator
+from ..sampling import multinomial, randint, randperm
 from ..tensor import Tensor
 from .dataset import defined_with
 
@@ -99,8 +99,8 @@ class RandomSampler(Sampler[int]):
 class WeightedRandomSampler(Sampler[int]):
     """`num_samples` indices 0 ... len(weights) - 1, index i with probability weights[i] / sum(weights).
 
-    Without replacement each draw is among those left (Efraimidis and Spirakis 2006: the smallest of -log(u) / weight).
-    ArgumentError for weights that are negative, not finite or all 0, or too few for `num_samples` distinct indices.
+    Without replacement each draw is among those left; the draws are `tl.multinomial`'s. ArgumentError for weights that
+    are negative, not finite or all 0, or too few for `num_samples` distinct indices.
 
     >>> list(tl.data.WeightedRandomSampler([0.0, 3.0, 0.0], num_samples=4))
     [1, 1, 1, 1]
@@ -134,17 +134,8 @@ class WeightedRandomSampler(Sampler[int]):
         return draw_seed(self.generator)
 
     def order(self, seed: int) -> Iterator[int]:
-        generator = Generator().manual_seed(seed)
-        places = np.flatnonzero(self.weights)
-        weights = self.weights[places] / self.weights.max()
-        drawn = self.num_samples if self.replacement else len(places)
-        u = rand(drawn, dtype=float64, generator=generator).numpy()
-        if self.replacement:
-            ends = np.cumsum(weights)
-            chosen = np.searchsorted(ends[:-1], u * ends[-1], side="right")
-        else:
-            chosen = np.argsort(-np.log1p(-u) / weights, kind="stable")[: self.num_samples]
-        return iter(places[chosen].tolist())
+        weights, generator = from_numpy(self.weights), Generator().manual_seed(seed)
+        return iter(multinomial(weights, self.num_samples, self.replacement, generator=generator).tolist())
 
     def __iter__(self) -> Iterator[int]:
         return self.order(self.epoch_seed())

@@ -1,7 +1,7 @@
 """Layers, losses and the Module they are built on, under PyTorch's names.
 
-module.py the base class (tree.py what it owns, state.py loading, hooks.py hooks); containers.py; the layers by family;
-losses.py; functional/ the same as functions; init.py starting values; utils.py clipping.
+module.py the base class (tree.py what it owns, state.py loading, hooks.py hooks); containers.py; the layers by
+family; losses.py; functional/ the same as functions; init.py starting values; utils.py clipping.
 """
 
 from __future__ import annotations

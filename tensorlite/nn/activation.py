@@ -88,11 +88,12 @@ class LeakyReLU(Module):
 
 
 class PReLU(Module):
-    """x where x > 0, else weight·x, with the Parameter weight (num_parameters,): 1, or one per channel. He et al. 2015."""
+    """x where x > 0, else weight·x; weight (num_parameters,) is trained: 1, or one per channel. He et al. 2015."""
 
     weight: Parameter
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: DType | None = None) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None,
+                 dtype: DType | None = None) -> None:
         super().__init__()
         self.num_parameters = num_parameters
         self.weight = Parameter(full((num_parameters,), init, device=device, dtype=dtype))
@@ -126,7 +127,7 @@ class SELU(_Inplace):
 
 
 class GELU(Module):
-    """x·Φ(x), Φ the normal distribution; approximate='tanh' is the common formula with tanh. Hendrycks, Gimpel 2016."""
+    """x·Φ(x), Φ the normal distribution; approximate='tanh' is the usual formula. Hendrycks and Gimpel 2016."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()

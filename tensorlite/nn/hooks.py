@@ -42,7 +42,7 @@ class Hooks:
         self.forward = HookTable()
         self.backward = HookTable()
 
-    def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `module.forward` between its hooks."""
         args, kwargs = self._before(module, args, kwargs)
         if not self.backward:
@@ -51,7 +51,8 @@ class Hooks:
         args = boundary.enter(args)
         return boundary.leave(self._after(module, args, kwargs, module.forward(*args, **kwargs)))
 
-    def _before(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _before(self, module: Module, args: tuple[Any, ...],
+                kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         for hook, with_kwargs in list(self.forward_pre.values()):
             changed = hook(module, args, kwargs) if with_kwargs else hook(module, args)
             if changed is None:
@@ -89,7 +90,7 @@ class _Boundary:
         self.arity = len(args)
         self.watched = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
         entered = list(args)
-        for i, tensor in zip(self.watched, _Entry.apply(self, *[args[i] for i in self.watched])[1:], strict=True):
+        for i, tensor in zip(self.watched, _Entry.apply(self, *[args[i] for i in self.watched]), strict=True):
             entered[i] = tensor
         return tuple(entered)
 
@@ -97,9 +98,9 @@ class _Boundary:
         """The result, its tensors behind an identity."""
         outputs = result if isinstance(result, tuple) else (result,)
         if not all(isinstance(o, Tensor) for o in outputs):
-            raise ArgumentError(f"{type(self.module).__name__}: a full backward hook needs an output that is a Tensor or "
-                                f"a tuple of Tensors, got {type(result).__name__}")
-        left = _Exit.apply(self, *outputs)[1:]
+            raise ArgumentError(f"{type(self.module).__name__}: a full backward hook needs an output that is a Tensor "
+                                f"or a tuple of Tensors, got {type(result).__name__}")
+        left = _Exit.apply(self, *outputs)
         return left if isinstance(result, tuple) else left[0]
 
     def run(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -116,8 +117,8 @@ class _Boundary:
 
     def _checked(self, changed: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(changed) != self.arity:
-            raise ArgumentError(f"{type(self.module).__name__}: a full backward hook returned {len(changed)} gradients for "
-                                f"{self.arity} inputs; return None or one entry per positional argument of forward")
+            raise ArgumentError(f"{type(self.module).__name__}: a full backward hook returned {len(changed)} gradients "
+                                f"for {self.arity} inputs; return None or one entry per positional argument of forward")
         return changed
 
 
@@ -128,10 +129,10 @@ class _Entry(Function):
     def forward(ctx: Any, boundary: _Boundary, *tensors: Tensor) -> tuple[Any, ...]:
         ctx.boundary = boundary
         ctx.set_materialize_grads(False)
-        return (None, *tensors)
+        return tensors
 
     @staticmethod
-    def backward(ctx: Any, _: None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         return (None, *ctx.boundary.run(grads))
 
 
@@ -142,10 +143,10 @@ class _Exit(Function):
     def forward(ctx: Any, boundary: _Boundary, *tensors: Tensor) -> tuple[Any, ...]:
         ctx.boundary = boundary
         ctx.set_materialize_grads(False)
-        return (None, *tensors)
+        return tensors
 
     @staticmethod
-    def backward(ctx: Any, _: None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         ctx.boundary.grad_output = grads
         if not ctx.boundary.watched:
             ctx.boundary.run(())

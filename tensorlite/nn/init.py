@@ -17,7 +17,8 @@ from ..errors import ArgumentError, ShapeError
 from ..random import Generator, fill_normal_, fill_uniform_
 from ..tensor import Tensor
 
-_LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "sigmoid")
+_LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+           "sigmoid")
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -37,7 +38,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
     if nonlinearity not in gains:
-        raise ArgumentError(f"Unsupported nonlinearity {nonlinearity}; known: {', '.join((*_LINEAR, 'leaky_relu', *gains))}")
+        known = ", ".join((*_LINEAR, "leaky_relu", *gains))
+        raise ArgumentError(f"Unsupported nonlinearity {nonlinearity}; known: {known}")
     return gains[nonlinearity]
 
 
@@ -59,7 +61,10 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Generator | None = None) -> Tensor:
-    """Fill with draws from N(mean, std²) that lie in [a, b], by rejection. Raises ArgumentError for std <= 0 or a > b."""
+    """Fill with draws from N(mean, std²) that lie in [a, b], by rejection.
+
+    Raises ArgumentError for std <= 0 or a > b.
+    """
     if not std > 0 or not a <= b:
         raise ArgumentError(f"trunc_normal_: needs std > 0 and a <= b, got std={std}, a={a}, b={b}")
     share = (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2))) / 2
@@ -103,7 +108,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """Fill a matrix with 1 on the diagonal and 0 elsewhere. Raises ShapeError unless 2-D."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: only tensors with 2 dimensions are supported, got shape {tensor.shape}")
-    return _write(tensor, np.eye(*tensor.shape))
+    return _write(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -178,7 +183,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 def _fans(tensor: Tensor) -> tuple[int, int]:
     """fan_in and fan_out of a weight (out, in, ...)."""
     if tensor.ndim < 2:
-        raise ShapeError(f"Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, got {tensor.shape}")
+        raise ShapeError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, "
+                         f"got {tensor.shape}")
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
 

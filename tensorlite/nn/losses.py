@@ -81,7 +81,8 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     pos_weight: Tensor | None
 
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean",
+                 pos_weight: Tensor | None = None) -> None:
         super().__init__(weight, reduction=reduction)
         self.register_buffer("pos_weight", pos_weight)
 
@@ -130,7 +131,8 @@ class KLDivLoss(_Loss):
         self.log_target = log_target
 
     def forward(self, input: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target, sample_weight=sample_weight)
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target,
+                        sample_weight=sample_weight)
 
 
 class CosineSimilarity(Module):

@@ -7,11 +7,13 @@ comparison and one call. `__setattr__` only refuses what would lose a Parameter 
 
 from __future__ import annotations
 
+import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from .. import dtypes
+from ..backends import Device
 from ..dtypes import DType
 from ..errors import DTypeError, TensorliteError
 from ..tensor import Tensor
@@ -27,6 +29,8 @@ Fn = Callable[["Module"], Any]
 
 class _HasForward(Protocol[P, R]):
     """What `__call__` borrows its signature from, so that a type checker sees `model(x)` as `forward` returns it."""
+
+    _hooks: Hooks | None
 
     @property
     def forward(self) -> Callable[P, R]: ...
@@ -60,11 +64,11 @@ class Module(ModuleTree):
 
     def __call__(self: _HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            if cast(Module, self)._hooks is None:
+            if self._hooks is None:
                 return self.forward(*args, **kwargs)
-            return cast(R, cast(Module, self)._hooks.call(self, args, kwargs))
+            return self._hooks.call(self, args, kwargs)  # type: ignore[no-any-return]
         except TensorliteError as error:
-            _add_place(cast(Module, self), error)
+            _add_place(self, error)
             raise
 
     # --- what a module owns ------------------------------------------------------------------------------------
@@ -119,7 +123,8 @@ class Module(ModuleTree):
         """Own a tensor that is not trained, such as a running mean; `state_dict` has it if `persistent`."""
         self._check_new_name("buffer", name)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)")
+            raise TypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
+                            "(Tensor or None required)")
         object.__setattr__(self, name, tensor)
         self.__dict__["_buffers"] = {**self._buffers, name: persistent}
 
@@ -227,14 +232,16 @@ class Module(ModuleTree):
             self._hooks = Hooks()
         return self._hooks
 
-    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False,
+                                  with_kwargs: bool = False) -> RemovableHandle:
         """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments.
 
         With `with_kwargs` it is `hook(module, args, kwargs)` and returns (args, kwargs).
         """
         return self._own_hooks().forward_pre.register(hook, with_kwargs, prepend)
 
-    def register_forward_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+    def register_forward_hook(self, hook: Hook, *, prepend: bool = False,
+                              with_kwargs: bool = False) -> RemovableHandle:
         """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces the output.
 
         With `with_kwargs` it is `hook(module, args, kwargs, output)`.
@@ -276,6 +283,7 @@ class Module(ModuleTree):
     def _child_lines(self) -> list[str]:
         return [f"({name}): {indent(repr(child))}" for name, child in self.named_children()]
 
+    @reprlib.recursive_repr()
     def __repr__(self) -> str:
         extra = self.extra_repr()
         lines = (extra.split("\n") if extra else []) + (children := self._child_lines())
@@ -302,20 +310,22 @@ def _set_training(finder: Finder, module: Module, mode: bool, seen: set[int]) ->
             child.train(mode)
 
 
-def _device_and_dtype(*args: Any, device: Any = None, dtype: DType | None = None,
-                      non_blocking: bool = False, copy: bool = False) -> tuple[Any, DType | None]:
+def _device_and_dtype(*args: Any, device: Any = None, dtype: Any = None,
+                      non_blocking: bool = False) -> tuple[Any, DType | None]:
     """What the arguments of `to` ask for: devices and dtypes in any order, or a tensor that has both."""
     for arg in args:
         if isinstance(arg, Tensor):
             device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, DType):
-            dtype = arg
-        elif not isinstance(arg, bool) and arg is not None:
+        elif isinstance(arg, bool) or arg is None:
+            continue  # non_blocking, which changes nothing here
+        elif isinstance(arg, (Device, int)) or (isinstance(arg, str) and arg not in dtypes.NAMES):
             device = arg
-    return device, dtype
+        else:
+            dtype = arg
+    return device, None if dtype is None else dtypes.as_dtype(dtype)
 
 
-def _add_place(module: Module, error: TensorliteError) -> None:
+def _add_place(module: Any, error: TensorliteError) -> None:
     """Put the name of the part of `module` from which the error comes in front of the error's path."""
     inner = error.module
     if inner is None:

@@ -104,7 +104,7 @@ class BatchNorm1d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (2, 3):
-            raise ShapeError(f"expected 2D or 3D input (got {input.ndim}D input): BatchNorm1d takes (N, C) or (N, C, L)")
+            raise ShapeError(f"BatchNorm1d: expected 2D or 3D input (got {input.ndim}D input), (N, C) or (N, C, L)")
         count = self.num_batches_tracked if self.training else None
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.momentum is None and count is not None:

@@ -46,7 +46,7 @@ class Embedding(Module):
     def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Self:
         """An Embedding that holds the given table (num, dim); frozen, it is not trained."""
         if embeddings.ndim != 2:
-            raise ShapeError(f"Embedding.from_pretrained: embeddings is expected to be 2-dimensional, got {embeddings.shape}")
+            raise ShapeError(f"Embedding.from_pretrained: expected a table (num, dim), got shape {embeddings.shape}")
         layer = cls(0, embeddings.shape[1], dtype=embeddings.dtype)
         layer.num_embeddings = embeddings.shape[0]
         layer.padding_idx = None if padding_idx is None else checked_padding(padding_idx, layer.num_embeddings)

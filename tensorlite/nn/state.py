@@ -52,7 +52,7 @@ def state_dict(module: Module, prefix: str, keep_vars: bool) -> OrderedDict[str,
 def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
     """See `Module.load_state_dict`."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"Expected state_dict to be dict-like, got {type(given)}; pass what state_dict() or tl.load gave")
+        raise TypeError(f"Expected state_dict to be dict-like, got {type(given)}; pass what state_dict() gives")
     own = dict(_entries(module))
     keys = IncompatibleKeys([k for k in own if k not in given], [k for k in given if k not in own])
     problems: list[str] = []
@@ -88,7 +88,7 @@ def _check(name: str, value: Any, target: Tensor) -> tuple[Tensor | None, str]:
         if not hasattr(value, "__array__"):
             return None, (f'While copying the parameter named "{name}", expected a Tensor or an array from checkpoint '
                           f"but received {type(value)}")
-        value = as_tensor(value)
+        value = as_tensor(value).clone()
     if value.shape != target.shape:
         return None, (f"size mismatch for {name}: copying a param with shape {value.shape} from checkpoint, "
                       f"the shape in current model is {target.shape}.")

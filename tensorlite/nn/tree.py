@@ -151,9 +151,14 @@ def _attribute_ids(root: ModuleTree) -> set[int]:
     return ids
 
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})  # most attributes: passed over quickly
+
+
 def _members(module: ModuleTree) -> Iterator[tuple[str, ModuleTree | Parameter, bool]]:
     """Name, object, and whether it stands in a list, tuple or dict, for all that the attributes of a module hold."""
     for name, value in list(vars(module).items()):
+        if type(value) in _PLAIN:
+            continue
         if isinstance(value, (Parameter, ModuleTree)):
             if name not in module._buffers:
                 yield name, value, False

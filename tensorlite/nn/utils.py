@@ -28,8 +28,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     norms = [_wide(g).norm(norm_type) for g in grads]
     total = ops.stack([n.to(norms[0].device) for n in norms]).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
-        raise GradError(f"clip_grad_norm_: the total norm of order {norm_type} is {total.item()}, so it cannot be clipped; "
-                        "look for the inf or NaN with tl.autograd.detect_anomaly, or pass error_if_nonfinite=False")
+        raise GradError(f"clip_grad_norm_: the total norm of order {norm_type} is {total.item()}, so it cannot be "
+                        "clipped; look for its cause with tl.autograd.detect_anomaly, or pass error_if_nonfinite=False")
     scale = ops.clamp(max_norm / (total + 1e-6), max=1.0)
     for g in grads:
         g.mul_(scale.to(device=g.device, dtype=g.dtype))
@@ -69,7 +69,10 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Copy consecutive pieces of a vector into the parameters. Raises ShapeError, before writing, if its size differs."""
+    """Copy consecutive pieces of a vector into the parameters.
+
+    Raises ShapeError, before anything is written, if its size is not theirs.
+    """
     listed = list(parameters)
     total = sum(p.numel() for p in listed)
     if vec.shape != (total,):

@@ -70,8 +70,8 @@ from .elementwise import sub as sub
 from .elementwise import tan as tan
 from .elementwise import trunc as trunc
 from .elementwise import where as where
-from .fused import cross_entropy_rows as cross_entropy_rows
-from .fused import cross_entropy_rows_grad as cross_entropy_rows_grad
+from .fused import cross_entropy as cross_entropy
+from .fused import cross_entropy_grad as cross_entropy_grad
 from .fused import layer_norm as layer_norm
 from .fused import linear as linear
 from .index import argsort as argsort

@@ -28,13 +28,13 @@ relu_grad.rules(grad=lambda g, y: relu_grad(g, y))
 
 @op(promote=FLOAT)
 def sigmoid(be: Backend, x: Array) -> Array:
-    """σ(x) = 1/(1+e⁻ˣ), without overflow."""
+    """1/(1+e⁻ˣ), without overflow."""
     return be.elementwise("sigmoid", x)
 
 
 @op
 def sigmoid_grad(be: Backend, grad: Array, y: Array) -> Array:
-    """g·y·(1-y), with y = σ(x)."""
+    """g·y·(1-y), with y = sigmoid(x)."""
     return be.elementwise("sigmoid_grad", grad, y)
 
 
@@ -95,23 +95,23 @@ elu_grad.rules(
 
 @op(promote=FLOAT)
 def silu(be: Backend, x: Array) -> Array:
-    """x·σ(x). Elfwing et al. 2018."""
+    """x·sigmoid(x). Elfwing et al. 2018."""
     return be.elementwise("silu", x)
 
 
 @op
 def silu_grad(be: Backend, grad: Array, x: Array) -> Array:
-    """g·σ(x)·(1 + x·(1-σ(x)))."""
+    """g·s·(1 + x·(1-s)), with s = sigmoid(x)."""
     return be.elementwise("silu_grad", grad, x)
 
 
 silu.rules(x=lambda g, x: silu_grad(g, x))
-silu_grad.rules(grad=lambda g, x: silu_grad(g, x), x=lambda g, grad, x: sigmoid_grad(g * grad, sigmoid(x)) * _silu_bend(x))
+def _silu_grad_x(g: Any, grad: Any, x: Any) -> Any:
+    s: Any = sigmoid(x)
+    return sigmoid_grad(g * grad, s) * (2.0 + x * (1.0 - 2.0 * s))
 
 
-def _silu_bend(x: Any) -> Any:
-    """silu''(x) / σ'(x) = 2 + x·(1-2σ(x))."""
-    return 2.0 + x * (1.0 - 2.0 * sigmoid(x))
+silu_grad.rules(grad=lambda g, x: silu_grad(g, x), x=_silu_grad_x)
 
 
 @op(promote=FLOAT)
@@ -155,7 +155,7 @@ def softplus(be: Backend, x: Array, *, beta: float = 1.0, threshold: float = 20.
 
 @op
 def softplus_grad(be: Backend, grad: Array, x: Array, *, beta: Any, threshold: Any) -> Array:
-    """g·σ(beta·x), and g where beta·x > threshold."""
+    """g·sigmoid(beta·x), and g where beta·x > threshold."""
     return be.elementwise("softplus_grad", grad, x, float(beta), float(threshold))
 
 
@@ -169,5 +169,5 @@ softplus_grad.rules(
 
 
 def logsigmoid(x: Any) -> Any:
-    """ln σ(x) = -softplus(-x), finite for every finite x."""
+    """ln sigmoid(x) = -softplus(-x), finite for every finite x."""
     return -softplus(-x, threshold=math.inf)

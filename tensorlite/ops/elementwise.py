@@ -7,11 +7,9 @@ derivative stand side by side; subgradients at kinks follow PyTorch and are name
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
-from ..autograd.op import ANY, FLOAT, op, result_dtype
+from ..autograd.op import ANY, FLOAT, as_inputs, op, result_dtype
 from ..autograd.tape import Var
 from ..backends import SCALARS, Array, Backend
 from ..dtypes import finfo
@@ -37,16 +35,16 @@ def add(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
     return be.elementwise("add", x, _scaled(be, y, alpha))
 
 
-add.rules(x=lambda g: g, y=lambda g, alpha: g if alpha == 1 else mul(g, alpha))
-
-
 @op(promote=ANY)
 def sub(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
     """x - alpha·y."""
     return be.elementwise("sub", x, _scaled(be, y, alpha))
 
 
-sub.rules(x=lambda g: g, y=lambda g, alpha: neg(g) if alpha == 1 else mul(g, -alpha))
+@op(promote=ANY)
+def neg(be: Backend, x: Array) -> Array:
+    """-x."""
+    return be.elementwise("neg", x)
 
 
 @op(promote=ANY)
@@ -55,6 +53,9 @@ def mul(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("mul", x, y)
 
 
+add.rules(x=lambda g: g, y=lambda g, alpha: g if alpha == 1 else mul(g, alpha))
+sub.rules(x=lambda g: g, y=lambda g, alpha: neg(g) if alpha == 1 else mul(g, -alpha))
+neg.rules(x=lambda g: neg(g))
 mul.rules(x=lambda g, y: mul(g, y), y=lambda g, x: mul(g, x))
 
 
@@ -99,7 +100,7 @@ def fmod(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("fmod", x, y)
 
 
-fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, trunc(_div(x, y)))))
+fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, _div(sub(x, fmod(x, y)), y))))
 
 
 @op(promote=ANY)
@@ -123,24 +124,6 @@ def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
 pow.rules(x=_pow_x, y=_pow_y)
 
 
-@op(promote=ANY)
-def neg(be: Backend, x: Array) -> Array:
-    """-x."""
-    return be.elementwise("neg", x)
-
-
-neg.rules(x=lambda g: neg(g))
-
-
-@op
-def abs(be: Backend, x: Array) -> Array:
-    """|x|. The derivative at 0 is 0."""
-    return be.elementwise("abs", x) if x.dtype.kind != "b" else x
-
-
-abs.rules(x=lambda g, x: mul(g, sign(x)))
-
-
 @op
 def sign(be: Backend, x: Array) -> Array:
     """-1, 0 or 1; NaN for NaN. The derivative is 0."""
@@ -148,6 +131,15 @@ def sign(be: Backend, x: Array) -> Array:
 
 
 sign.rules(x=lambda g: mul(g, 0.0))
+
+
+@op
+def abs(be: Backend, x: Array) -> Array:
+    """|x|. The derivative at 0 is 0."""
+    return be.elementwise("abs", x)
+
+
+abs.rules(x=lambda g, x: mul(g, sign(x)))
 
 
 @op(promote=ANY)
@@ -274,15 +266,13 @@ def sin(be: Backend, x: Array) -> Array:
     return be.elementwise("sin", x)
 
 
-sin.rules(x=lambda g, x: mul(g, cos(x)))
-
-
 @op(promote=FLOAT)
 def cos(be: Backend, x: Array) -> Array:
     """cos x, in radians."""
     return be.elementwise("cos", x)
 
 
+sin.rules(x=lambda g, x: mul(g, cos(x)))
 cos.rules(x=lambda g, x: neg(mul(g, sin(x))))
 
 
@@ -340,15 +330,13 @@ def sinh(be: Backend, x: Array) -> Array:
     return be.elementwise("sinh", x)
 
 
-sinh.rules(x=lambda g, x: mul(g, cosh(x)))
-
-
 @op(promote=FLOAT)
 def cosh(be: Backend, x: Array) -> Array:
     """cosh x."""
     return be.elementwise("cosh", x)
 
 
+sinh.rules(x=lambda g, x: mul(g, cosh(x)))
 cosh.rules(x=lambda g, x: mul(g, sinh(x)))
 
 
@@ -443,7 +431,7 @@ def _wins(better: Any, x: Any, y: Any) -> Any:
 
 @op(promote=ANY)
 def _clamp(be: Backend, x: Array, *, min: Any, max: Any) -> Array:
-    return be.elementwise("clamp", x, min, max)
+    return be.fill("clamp", x.shape, x.dtype, x, min, max)
 
 
 _clamp.name = "clamp"
@@ -479,6 +467,10 @@ _where.name = "where"
 _where.rules(x=lambda g, condition: _where(condition, g, 0.0), y=lambda g, condition: _where(condition, 0.0, g))
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, x: Any, y: Any) -> Tensor: ...
 def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
     """x where the condition holds, else y; with the condition alone, the indices where it holds.
 
@@ -488,19 +480,12 @@ def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
         return condition.nonzero(as_tuple=True)
     if condition.array.dtype.kind != "b":
-        raise DTypeError(f"where: the condition must be bool, got {condition.dtype.name}; compare it, e.g. condition != 0")
-    x, y = (_as_var(v, condition) for v in (x, y))
-    dtype = result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)])
-    if not isinstance(x, Var) and not isinstance(y, Var):
-        x = type(condition)._wrap(condition.backend.fill("fill", (), dtype.numpy, x), condition.backend)
-    x, y = (v.to(dtype) if isinstance(v, Var) else v for v in (x, y))
-    return _where(condition, x, y)
-
-
-def _as_var(value: Any, beside: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, (float, int)):
-        return type(beside)._wrap(beside.backend.from_numpy(np.asarray(value)), beside.backend)
-    return value
+        raise DTypeError(f"where: the condition must be bool, got {condition.dtype.name}; compare it: condition != 0")
+    chosen, other = as_inputs("where", (condition, x, y))[1:]
+    dtype = result_dtype([v if type(v) in SCALARS else v.array for v in (chosen, other)])
+    if type(chosen) in SCALARS and type(other) in SCALARS:
+        chosen = condition.new_full((), chosen, dtype=dtype)
+    return _where(condition, *[v if type(v) in SCALARS else v.to(dtype) for v in (chosen, other)])
 
 
 @op(promote=FLOAT)

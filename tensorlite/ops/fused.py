@@ -1,4 +1,4 @@
-"""Fused primitives of training: one kernel where a composition would make several passes. Each equals its composition."""
+"""Fused primitives of training: one kernel where a composition would make several passes, with equal results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
 from .elementwise import mul, sub
 from .matmul import _matmul, require_same_dtype
-from .movement import transpose
-from .reduce import mean, softmax, sum
+from .movement import _permute, full_like
+from .reduce import _sum, mean, softmax, sum
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -22,16 +22,26 @@ def _linear(be: Backend, x: Array, weight: Array, bias: Array) -> Array:
     return be.fill("linear", (*x.shape[:-1], weight.shape[0]), x.dtype, x, weight, bias)
 
 
+@op
+def _matmul_tn(be: Backend, x: Array, y: Array) -> Array:
+    """xᵀy of two matrices."""
+    return be.matmul(x.T, y)
+
+
+_matmul_tn.rules(x=lambda g, y: _matmul(y, _permute(g, dims=(1, 0))), y=lambda g, x: _matmul(x, g))
+
+
 def _linear_weight(g: Any, x: Any) -> Any:
-    rows, inputs = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-    return _matmul(transpose(rows, 0, 1), inputs)
+    if g.ndim != 2:
+        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+    return _matmul_tn(g, x)
 
 
 _linear.name = "linear"
 _linear.rules(
     x=lambda g, weight: _matmul(g, weight),
     weight=lambda g, x: _linear_weight(g, x),
-    bias=lambda g: g,  # the engine sums it over the rows
+    bias=lambda g: _sum(g, dims=tuple(range(g.ndim - 1)), keepdim=False),
 )
 
 
@@ -48,40 +58,37 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @op
-def _cross_entropy_rows(be: Backend, logits: Array, target: Array) -> Array:
-    return be.fill("cross_entropy_rows", logits.shape[:1], logits.dtype, logits, target)
+def _cross_entropy(be: Backend, logits: Array, target: Array) -> Array:
+    return be.fill("cross_entropy", (), logits.dtype, logits, target)
 
 
 @op
-def cross_entropy_rows_grad(be: Backend, grad: Array, logits: Array, target: Array) -> Array:
-    """grad[i]·(softmax(logits)[i] - onehot(target)[i])."""
-    return be.fill("cross_entropy_rows_grad", logits.shape, logits.dtype, grad, logits, target)
+def cross_entropy_grad(be: Backend, grad: Array, logits: Array, target: Array) -> Array:
+    """grad/N·(softmax(logits)[i] - onehot(target)[i]) for row i of N."""
+    return be.fill("cross_entropy_grad", logits.shape, logits.dtype, grad, logits, target)
 
 
-def _bend(g: Any, grad: Any, logits: Any) -> Any:
-    """The derivative of cross_entropy_rows_grad in the logits: that of the softmax, weighted."""
+def _cross_entropy_bend(g: Any, grad: Any, logits: Any) -> Any:
+    """The derivative of cross_entropy_grad in the logits: that of the softmax, times grad/N."""
     p = softmax(logits, 1)
     weighted = mul(g, p)
-    return mul(grad.unsqueeze(1), sub(weighted, mul(p, sum(weighted, 1, keepdim=True))))
+    return mul(sub(weighted, mul(p, sum(weighted, 1, keepdim=True))), mul(grad, 1 / max(logits.shape[0], 1)))
 
 
-_cross_entropy_rows.name = "cross_entropy_rows"
-_cross_entropy_rows.rules(logits=lambda g, logits, target: cross_entropy_rows_grad(g, logits, target))
-cross_entropy_rows_grad.rules(
-    grad=lambda g, logits, target: sum(mul(g, cross_entropy_rows_grad(_ones_per_row(g), logits, target)), 1),
-    logits=_bend,
-)
+def _cross_entropy_slope(g: Any, grad: Any, logits: Any, target: Any) -> Any:
+    """The derivative of cross_entropy_grad in grad, in which it is linear."""
+    return sum(mul(g, cross_entropy_grad(full_like(grad, 1), logits, target)))
 
 
-def _ones_per_row(g: Any) -> Any:
-    """A 1 per row of g."""
-    return type(g)._wrap(g.backend.fill("fill", g.shape[:1], g.array.dtype, 1), g.backend)
+_cross_entropy.name = "cross_entropy"
+_cross_entropy.rules(logits=lambda g, logits, target: cross_entropy_grad(g, logits, target))
+cross_entropy_grad.rules(grad=_cross_entropy_slope, logits=_cross_entropy_bend)
 
 
-def cross_entropy_rows(logits: Tensor, target: Tensor) -> Tensor:
-    """-ln softmax(logits)[i, target[i]] per row i: logits (N, C), target (N,) integers, result (N,).
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean over rows i of -ln softmax(logits)[i, target[i]]: logits (N, C), target (N,) integers, result ().
 
-    Raises OutOfRangeError for a target outside [0, C), with its value and position.
+    NaN for N = 0. Raises OutOfRangeError for a target outside [0, C), with its value and row.
     """
     if logits.ndim != 2 or target.shape != logits.shape[:1]:
         raise ShapeError(f"cross_entropy: logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit; "
@@ -90,7 +97,7 @@ def cross_entropy_rows(logits: Tensor, target: Tensor) -> Tensor:
         raise DTypeError(f"cross_entropy: class targets must be integers, got {target.dtype.name}")
     if not logits.dtype.is_floating_point:
         raise DTypeError(f"cross_entropy: logits must be floating, got {logits.dtype.name}")
-    return _cross_entropy_rows(logits, target)
+    return _cross_entropy(logits, target)
 
 
 @op
@@ -118,7 +125,8 @@ _layer_norm.rules(
 )
 
 
-def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, normalized_ndim: int, eps: float = 1e-5) -> Tensor:
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, normalized_ndim: int,
+               eps: float = 1e-5) -> Tensor:
     """(x - mean)/√(var + eps)·weight + bias over the last `normalized_ndim` dimensions; var is the biased one.
 
     Ba et al. 2016. weight and bias have the shape of those dimensions, or are None.

@@ -98,7 +98,7 @@ def _raw_index(name: str, value: Any, backend: Backend) -> Any:
     return backend.fill("copy", array.shape, _INT64, array)
 
 
-# --- x[key] ------------------------------------------------------------------------------------------------------------
+# --- x[key] ---------------------------------------------------------------------------------------------------------
 
 
 def _is_mask(k: Any) -> bool:
@@ -107,7 +107,7 @@ def _is_mask(k: Any) -> bool:
 
 
 def _parse(x: Any, key: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
-    """A key as its basic part (a tuple for `_slice`), and the integer arrays with the dimensions they index after it."""
+    """A key as its basic part (a tuple for `_slice`), and integer arrays with the dimensions they index after it."""
     items = key if isinstance(key, tuple) else (key,)
     expanded: list[Any] = []
     for k in items:
@@ -117,7 +117,7 @@ def _parse(x: Any, key: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[in
     if len(dots) > 1:
         raise ArgumentError("an index can only have a single ellipsis ('...')")
     if len(consumed) > x.ndim:
-        raise OutOfRangeError(f"too many indices for tensor of dimension {x.ndim}: got {len(consumed)} for shape {tuple(x.shape)}")
+        raise OutOfRangeError(f"too many indices for tensor of dimension {x.ndim}: got {len(consumed)}")
     at = dots[0] if dots else len(expanded)
     expanded[at:at + len(dots)] = [slice(None)] * (x.ndim - len(consumed))
     basic: list[Any] = []
@@ -175,7 +175,7 @@ def _mask_indices(x: Any, mask: Any) -> list[Any]:
 
 def _mask_fits(x: Any, mask: np.ndarray) -> bool:
     if mask.ndim > x.ndim or not any(x.shape[i:i + mask.ndim] == mask.shape for i in range(x.ndim - mask.ndim + 1)):
-        raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit the indexed tensor of shape {tuple(x.shape)}")
+        raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit the tensor of shape {tuple(x.shape)}")
     return True
 
 
@@ -217,7 +217,8 @@ def setitem_raw(x: Tensor, key: Any, value: Any) -> None:
 def _value_like(x: Any, value: Any) -> Any:
     """A value to be stored in x: as a Tensor of x's dtype, without surplus leading dimensions of 1."""
     if not isinstance(value, Var):
-        value = type(x)._wrap(x.backend.from_numpy(np.asarray(value, x.array.dtype if np.ndim(value) == 0 else None)), x.backend)
+        array = np.asarray(value, x.array.dtype if np.ndim(value) == 0 else None)
+        value = type(x)._wrap(x.backend.from_numpy(array), x.backend)
     while value.ndim and value.shape[0] == 1 and value.ndim > 1:
         value = value[0]
     return value.to(x.dtype)
@@ -229,7 +230,7 @@ def _refuse_too_large(value: Any, shape: tuple[int, ...]) -> None:
     except ShapeError:
         fits = False
     if not fits:
-        raise ShapeError(f"setitem: a value of shape {tuple(value.shape)} cannot be broadcast to the indexed shape {tuple(shape)}")
+        raise ShapeError(f"setitem: a value of shape {tuple(value.shape)} does not broadcast to the indexed {tuple(shape)}")
 
 
 @op
@@ -246,7 +247,7 @@ _slice_put.rules(
     value=lambda g, key: _slice(g, key=key),
 )
 
-# --- named forms -------------------------------------------------------------------------------------------------------
+# --- named forms ----------------------------------------------------------------------------------------------------
 
 
 def _grid(x: Any, dim: int, array: Any) -> tuple[Any, ...]:
@@ -265,9 +266,10 @@ def _along(name: str, x: Any, dim: int, index: Any) -> tuple[int, Any]:
     dim = normalize_dim(name, dim, x.ndim)
     array = _raw_index(name, index, x.backend)
     if array.ndim != x.ndim or any(n > x.shape[d] for d, n in enumerate(array.shape) if d != dim):
-        raise ShapeError(f"{name}: index of shape {tuple(array.shape)} does not fit {tuple(x.shape)} outside dimension {dim}")
+        raise ShapeError(f"{name}: index of shape {array.shape} does not fit {tuple(x.shape)} outside dimension {dim}")
     if array.size and int(array.min()) < 0:
-        raise OutOfRangeError(f"{name}: index {int(array.min())} is out of bounds for dimension {dim} with size {x.shape[dim]}")
+        raise OutOfRangeError(f"{name}: index {int(array.min())} is out of bounds for dimension {dim} with size "
+                              f"{x.shape[dim]}")
     return dim, array
 
 
@@ -289,9 +291,10 @@ def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor
     if dim is None:
         return take_along_dim(x.flatten(), indices.flatten(), 0)
     dim = normalize_dim("take_along_dim", dim, x.ndim)
-    common = broadcast_shapes("take_along_dim", *[tuple(1 if d == dim else n for d, n in enumerate(t.shape)) for t in (x, indices)])
-    x = x.expand(common[:dim] + (x.shape[dim],) + common[dim + 1:])
-    return gather(x, dim, indices.expand(common[:dim] + (indices.shape[dim],) + common[dim + 1:]))
+    outside = [(*t.shape[:dim], 1, *t.shape[dim + 1:]) for t in (x, indices)]
+    common = broadcast_shapes("take_along_dim", *outside)
+    x, indices = (t.expand((*common[:dim], t.shape[dim], *common[dim + 1:])) for t in (x, indices))
+    return gather(x, dim, indices)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
@@ -300,7 +303,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 
 @numpy_names
-def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The listed slices of dimension `dim`; `index` is a vector."""
     dim = normalize_dim("index_select", dim, x.ndim)
     array = _raw_index("index_select", index, x.backend)
@@ -311,7 +314,7 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def _source(x: Any, src: Any, array: Any) -> Any:
     """The part of a scatter source that the index covers; a number as a constant."""
-    if not isinstance(src, Var):
+    if isinstance(src, (bool, int, float)):
         return type(x)._wrap(x.backend.fill("fill", array.shape, x.array.dtype, src), x.backend)
     for d, n in enumerate(array.shape):
         src = narrow(src, d, 0, n)
@@ -329,8 +332,8 @@ def scatter(x: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of x with src added at out[index[i][j]][j] for dim 0, and so on; duplicates add up."""
     dim, array = _along("scatter_add", x, dim, index)
-    spread = index_spread(_source(x, src, array), indices=_grid(x, dim, array), dims=tuple(range(x.ndim)), shape=x.shape)
-    return x + spread
+    src, grid = _source(x, src, array), _grid(x, dim, array)
+    return x + index_spread(src, indices=grid, dims=tuple(range(x.ndim)), shape=x.shape)
 
 
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
@@ -359,13 +362,12 @@ def masked_select(x: Tensor, mask: Tensor) -> Tensor:
 def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
     """The positions of nonzero elements, int64: a (count, ndim) matrix, or one vector per dimension."""
     values = x.backend.to_numpy(x.array)
-    wrap = type(x)._wrap
-    if as_tuple:
-        return tuple(wrap(x.backend.from_numpy(i.astype(np.int64)), x.backend) for i in np.nonzero(np.atleast_1d(values)))
-    return wrap(x.backend.from_numpy(np.argwhere(values).astype(np.int64)), x.backend)
+    found = np.nonzero(np.atleast_1d(values)) if as_tuple else (np.argwhere(values),)
+    positions = tuple(type(x)._wrap(x.backend.from_numpy(i.astype(_INT64)), x.backend) for i in found)
+    return positions if as_tuple else positions[0]
 
 
-# --- order -------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------------------------
 
 
 @op
@@ -379,7 +381,8 @@ _argsort.name = "argsort"
 @numpy_names
 def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort along `dim`, int64; always stable. NaN counts as the largest."""
-    return _argsort(x, dim=normalize_dim("argsort", dim, x.ndim), descending=descending) if x.ndim else full_like(x, 0).to(dtypes.int64)
+    dim = normalize_dim("argsort", dim, x.ndim)
+    return _argsort(x, dim=dim, descending=descending) if x.ndim else full_like(x, 0).to(dtypes.int64)
 
 
 @numpy_names
@@ -395,8 +398,8 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     dim = normalize_dim("topk", dim, x.ndim)
     if not 0 <= k <= (x.shape[dim] if x.ndim else 1):
         raise OutOfRangeError(f"topk: k={k} is outside dimension {dim} of shape {tuple(x.shape)}")
-    values, order = sort(x, dim, descending=largest)
-    return ValuesIndices(narrow(values, dim, 0, k), narrow(order, dim, 0, k)) if x.ndim else ValuesIndices(values, order)
+    best = sort(x, dim, descending=largest)
+    return ValuesIndices(*[narrow(part, dim, 0, k) for part in best]) if x.ndim else best
 
 
 def _extremum(name: str, find: Any, reduce: Any, x: Any, dim: int | None, keepdim: bool) -> Any:

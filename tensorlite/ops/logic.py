@@ -145,4 +145,4 @@ def isfinite(be: Backend, x: Array) -> Array:
 @op
 def signbit(be: Backend, x: Array) -> Array:
     """Whether the sign bit is set, also of -0.0."""
-    return be.elementwise("lt", x, 0, dtype=_BOOL) if x.dtype.kind in "biu" else be.elementwise("signbit", x, dtype=_BOOL)
+    return be.elementwise("lt", x, 0, dtype=_BOOL) if x.dtype.kind in "biu" else _test(be, "signbit", x, False)

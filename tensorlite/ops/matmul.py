@@ -10,7 +10,7 @@ from ..autograd.op import op
 from ..autograd.tape import Var
 from ..backends import Array, Backend, normalize_dims
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .elementwise import mul
+from .elementwise import add, mul
 from .movement import diagonal, permute, transpose, unsqueeze
 from .reduce import sum
 
@@ -36,7 +36,7 @@ def require_same_dtype(name: str, x: Any, y: Any) -> None:
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """The product of matrices (..., n, k) and (..., k, m); a 1-D factor is a row (left) or column (right) that goes away.
+    """The product of matrices (..., n, k) and (..., k, m); a 1-D factor is a row (left) or column that goes away.
 
     Batch dimensions broadcast. Raises ShapeError where k differs, DTypeError for different dtypes.
 
@@ -59,9 +59,10 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     return product.squeeze(-1) if y.ndim == 1 else product
 
 
-def _exact(name: str, x: Any, y: Any, ndims: tuple[int, int]) -> Any:
+def _exact(name: str, x: Tensor, y: Tensor, ndims: tuple[int, int]) -> Tensor:
     if (x.ndim, y.ndim) != ndims:
-        raise ShapeError(f"{name}: expected {ndims[0]}-D and {ndims[1]}-D tensors, got {tuple(x.shape)} and {tuple(y.shape)}; see matmul")
+        raise ShapeError(f"{name}: expected {ndims[0]}-D and {ndims[1]}-D tensors, got {tuple(x.shape)} and "
+                         f"{tuple(y.shape)}; see matmul")
     return matmul(x, y)
 
 
@@ -90,8 +91,7 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
 def addmm(input: Tensor, x: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta·input + alpha·(x @ y)."""
     product = mm(x, y)
-    scaled = product if alpha == 1 else mul(product, alpha)
-    return scaled + (input if beta == 1 else mul(input, beta))
+    return add(input if beta == 1 else mul(input, beta), product, alpha=alpha)
 
 
 def outer(x: Tensor, y: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def tensordot(x: Tensor, y: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> 
         dims = (tuple(range(x.ndim - dims, x.ndim)), tuple(range(dims)))
     from_x, from_y = (normalize_dims("tensordot", d, a.ndim) for d, a in zip(dims, (x, y), strict=True))
     if [x.shape[d] for d in from_x] != [y.shape[d] for d in from_y]:
-        raise ShapeError(f"tensordot: dimensions {from_x} of {tuple(x.shape)} do not match {from_y} of {tuple(y.shape)}")
+        raise ShapeError(f"tensordot: dims {from_x} of {tuple(x.shape)} do not match {from_y} of {tuple(y.shape)}")
     free_x = tuple(i for i in range(x.ndim) if i not in from_x)
     free_y = tuple(i for i in range(y.ndim) if i not in from_y)
     inner = math.prod(x.shape[d] for d in from_x)

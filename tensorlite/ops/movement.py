@@ -5,6 +5,7 @@ Views (`view`, `expand`, `permute`, `diagonal`, slices) share their source's mem
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,8 @@ _reshape.rules(x=lambda g, shapes: _reshape(g, shape=shapes[0]))
 
 def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given one by one or as one sequence."""
-    listed = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) and not hasattr(shape[0], "__index__") else shape
-    return tuple(int(n) for n in listed)
+    listed = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    return tuple(operator.index(n) for n in listed)
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
@@ -113,7 +114,7 @@ def view(x: Tensor, *shape: Any) -> Tensor:
     """reshape that never copies. Raises ShapeError where the strides do not allow it."""
     target = resolve_shape("view", sizes(shape), x.array.size)
     if x.backend.view(x.array, target) is None:
-        raise ShapeError(f"view: shape {target} does not fit the strides of the {tuple(x.shape)} tensor; use .reshape(...)")
+        raise ShapeError(f"view: shape {target} does not fit the strides of {tuple(x.shape)}; use .reshape(...)")
     return _reshape(x, shape=target)
 
 
@@ -269,7 +270,8 @@ def diagonal_place(be: Backend, g: Array, *, shape: Any, offset: Any, dim1: Any,
 
 
 _diagonal.name = "diagonal"
-_diagonal.rules(x=lambda g, shapes, offset, dim1, dim2: diagonal_place(g, shape=shapes[0], offset=offset, dim1=dim1, dim2=dim2))
+_diagonal.rules(x=lambda g, shapes, offset, dim1, dim2: diagonal_place(
+    g, shape=shapes[0], offset=offset, dim1=dim1, dim2=dim2))
 diagonal_place.rules(g=lambda g, offset, dim1, dim2: _diagonal(g, offset=offset, dim1=dim1, dim2=dim2))
 
 
@@ -277,7 +279,7 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
     """The diagonal of the planes (dim1, dim2), as the last dimension; a read-only view."""
     a, b = (normalize_dim("diagonal", d, x.ndim) for d in (dim1, dim2))
     if x.ndim < 2 or a == b:
-        raise ShapeError(f"diagonal: two different dimensions are needed, got {dim1} and {dim2} of shape {tuple(x.shape)}")
+        raise ShapeError(f"diagonal: two different dimensions are needed, got {dim1} and {dim2} of {tuple(x.shape)}")
     return _diagonal(x, offset=offset, dim1=a, dim2=b)
 
 
@@ -316,7 +318,7 @@ _concat.rules(parts=_concat_rule)
 
 @numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along an existing dimension, promoted to one dtype. Raises ShapeError for other sizes that differ.
+    """Tensors joined along an existing dimension, promoted to one dtype. Raises ShapeError where other sizes differ.
 
     >>> tl.cat([tl.zeros(2), tl.ones(1)])
     tensor([0., 0., 1.])
@@ -329,7 +331,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     first = kept[0].shape
     dim = normalize_dim("cat", dim, len(first))
     for t in kept:
-        if t.ndim != len(first) or not first or any(i != dim and n != m for i, (n, m) in enumerate(zip(t.shape, first, strict=True))):
+        outside, expected = ((*shape[:dim], *shape[dim + 1:]) for shape in (t.shape, first))
+        if not first or t.ndim != len(first) or outside != expected:
             raise ShapeError(f"cat: shapes {[tuple(t.shape) for t in kept]} must agree in all dimensions but {dim}"
                              + ("" if first else "; 0-d tensors cannot be joined, use stack"))
     return _concat(*[t.to(dtype) for t in kept], dim=dim)
@@ -447,7 +450,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
         raise ArgumentError(f"pad: mode {mode!r} is not supported; use 'constant'")
     widths = [(0, 0)] * (x.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     if len(pad) % 2 or len(widths) != x.ndim:
-        raise ShapeError(f"pad: {len(pad)} widths for {x.ndim} dimensions; give two per padded dimension, the last first")
+        raise ShapeError(f"pad: {len(pad)} widths for {x.ndim} dimensions; give two per padded dimension, last first")
     for dim, (left, right) in enumerate(widths):
         cut_left, cut_right = max(-left, 0), max(-right, 0)
         if cut_left or cut_right:

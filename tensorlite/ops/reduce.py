@@ -5,6 +5,7 @@ Of nothing: sum 0, prod 1, mean and var NaN; max, min, argmax and argmin raise.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import dtypes
-from ..autograd.op import op
+from ..autograd.op import Op, op
 from ..backends import Array, Backend, normalize_dim, normalize_dims
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .elementwise import abs, exp, mul, pow, sqrt, square, sub, where
+from .elementwise import abs, exp, mul, neg, pow, sqrt, square, sub, where
 from .logic import eq, isnan, logical_and, logical_or, ne
 from .movement import cat, expand, flip, full_like, movedim
 from .names import numpy_names
@@ -36,7 +37,9 @@ class ValuesIndices(NamedTuple):
 
 
 def _spread(g: Any, shape: tuple[int, ...], dims: tuple[int, ...]) -> Any:
-    """The gradient of a reduction's result, with the folded dimensions back as size 1."""
+    """The gradient of a reduction's result, with the folded dimensions back as size 1 (a 0-d one broadcasts as it is)."""
+    if g.ndim == 0:
+        return g
     return g.reshape(tuple(1 if i in dims else n for i, n in enumerate(shape)))
 
 
@@ -102,12 +105,18 @@ def _var(be: Backend, x: Array, *, dims: Any, keepdim: Any, correction: Any) -> 
 
 _var.name = "var"
 _var.rules(x=lambda g, x, dims, correction: mul(
-    mul(_spread(g, x.shape, dims), 2 / max(_count(x.shape, dims) - correction, 0) if _count(x.shape, dims) > correction else np.nan),
-    sub(x, mean(x, dims, keepdim=True))))
+    mul(_spread(g, x.shape, dims), 2 / _freedom(x.shape, dims, correction)), sub(x, mean(x, dims, keepdim=True))))
+
+
+def _freedom(shape: tuple[int, ...], dims: tuple[int, ...], correction: float) -> float:
+    """The divisor of a variance; NaN where no value is free to vary."""
+    free = _count(shape, dims) - correction
+    return free if free > 0 else math.nan
 
 
 @numpy_names
-def var(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+def var(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Tensor:
     """Σ(x-mean)²/(n - correction) over `dim`; correction is 1 unless given (`unbiased=False` is correction 0).
 
     Warns, and gives NaN or inf, where n <= correction.
@@ -118,12 +127,14 @@ def var(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool
         correction = 0 if unbiased is False else 1
     dims = normalize_dims("var", dim, x.ndim)
     if _count(x.shape, dims) <= correction:
-        warnings.warn(f"var: {_count(x.shape, dims)} values leave no degree of freedom with correction={correction}", stacklevel=2)
+        warnings.warn(f"var: {_count(x.shape, dims)} values leave no degree of freedom with correction={correction}",
+                      stacklevel=2)
     return _var(_floating("var", x, None), dims=dims, keepdim=keepdim, correction=correction)
 
 
 @numpy_names
-def std(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+def std(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
+        correction: float | None = None) -> Tensor:
     """√var; the arguments are those of `var`."""
     return sqrt(var(x, dim, unbiased, keepdim, correction=correction))
 
@@ -179,8 +190,8 @@ _amin.rules(x=_extremum_rule)
 
 
 def _nonempty(name: str, x: Any, dims: tuple[int, ...]) -> None:
-    if any(x.shape[d] == 0 for d in dims):
-        raise ShapeError(f"{name}: the dimensions {dims} of shape {tuple(x.shape)} are empty; there is no {name} of nothing")
+    if 0 in [x.shape[d] for d in dims]:
+        raise ShapeError(f"{name}: dimensions {dims} of shape {tuple(x.shape)} are empty: no {name} of nothing")
 
 
 @numpy_names
@@ -212,7 +223,7 @@ def _argmin(be: Backend, x: Array, *, dims: Any, keepdim: Any) -> Array:
 _argmax.name, _argmin.name = "argmax", "argmin"
 
 
-def _arg(name: str, find: Any, x: Any, dim: int | None, keepdim: bool) -> Any:
+def _arg(name: str, find: Op, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     dims = normalize_dims(name, dim, x.ndim)
     if x.array.size == 0:
         _nonempty(name, x, dims)
@@ -301,7 +312,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False)
     return pow(sum(pow(abs(x), p), dim, keepdim), 1 / p)
 
 
-def _euclidean(x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+def _euclidean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """√Σx², whose derivative at 0 is taken as 0."""
     total = sum(square(x), dims, keepdim)
     return mul(sqrt(where(eq(total, 0), 1.0, total)), ne(total, 0))
@@ -396,7 +407,7 @@ _log_softmax.name = "log_softmax"
 _log_softmax.rules(x=lambda g, out, dim: log_softmax_grad(g, out, dim=dim))
 log_softmax_grad.rules(
     grad=lambda g, y, dim: sub(g, sum(mul(g, exp(y)), dim, keepdim=True)),
-    y=lambda g, grad, y, dim: -mul(mul(g, exp(y)), sum(grad, dim, keepdim=True)),
+    y=lambda g, grad, y, dim: neg(mul(mul(g, exp(y)), sum(grad, dim, keepdim=True))),
 )
 
 

@@ -1,5 +1,4 @@
-"""Optimizers, and `lr_scheduler` for schedules of their learning rates, under PyTorch's names and
-defaults."""
+"""Optimizers, and schedules of their learning rates in `lr_scheduler`, under PyTorch's names and defaults."""
 
 from . import lr_scheduler as lr_scheduler
 from .adadelta import Adadelta as Adadelta

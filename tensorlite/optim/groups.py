@@ -43,8 +43,7 @@ def listed(params: Any) -> list[Any]:
 
 
 def as_groups(params: Any) -> list[Any]:
-    """What an optimizer was given as a list of groups. Raises TypeError or ArgumentError for what it cannot
-    be."""
+    """What an optimizer was given, as a list of groups. Raises TypeError or ArgumentError if it is no such thing."""
     if isinstance(params, Tensor):
         raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, "
                         f"but got {type(params).__name__}; pass [tensor]")
@@ -75,7 +74,7 @@ def named(params: list[Any]) -> Group:
 
 
 def check_param(param: Any) -> None:
-    """Raise TypeError for what is no Tensor, ArgumentError for one that is no leaf."""
+    """Raise TypeError for what is no Tensor, ArgumentError for one that is no leaf or cannot be written."""
     _refuse_module(param)
     if not isinstance(param, Tensor):
         kind = type(param).__name__
@@ -83,3 +82,8 @@ def check_param(param: Any) -> None:
     if not param.is_leaf:
         raise ArgumentError(f"can't optimize a non-leaf Tensor (shape {tuple(param.shape)}): pass the "
                             "tensors it was computed from, or a .detach().requires_grad_() of it")
+    array = param.array
+    repeated = any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True))
+    if repeated or not getattr(array.flags, "writeable", True):
+        raise ArgumentError(f"can't optimize a Tensor (shape {tuple(param.shape)}) that is read-only or whose elements "
+                            "share memory (expanded): pass a .clone() of it")

@@ -1,5 +1,4 @@
-"""Muon: momentum orthogonalized by Newton-Schulz, and Muon with AdamW for the parameters that are no
-matrices."""
+"""Muon: momentum orthogonalized by Newton-Schulz; and Muon together with AdamW for what is no matrix."""
 
 from __future__ import annotations
 
@@ -27,8 +26,9 @@ class Muon(Optimizer):
     >>> model = nn.Linear(3, 2)
     >>> optimizer = optim.Muon([model.weight], lr=0.02)
     >>> optim.Muon(model.named_parameters())
-    Traceback (most recent call last): ... tensorlite.errors.ShapeError: Muon only supports 2D parameters
-    whereas we found parameter 'bias' with size: (2,)...
+    Traceback (most recent call last):
+        ...
+    tensorlite.errors.ShapeError: Muon only supports 2D parameters whereas we found parameter 'bias' ...
     """
 
     def __init__(self, params: Params, lr: float = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
@@ -110,8 +110,7 @@ class MuonWithAuxAdam(Optimizer):
         return parts
 
     def add_param_group(self, param_group: Group) -> None:
-        """Optimize further parameters: {'params': ..., 'use_muon': True or False, and options of that
-        one}."""
+        """Optimize further parameters: {'params': ..., 'use_muon': ..., and options of Muon or Adam}."""
         if "use_muon" not in param_group:
             raise ArgumentError("a group of MuonWithAuxAdam needs the key 'use_muon': True for the weights "
                                 "of hidden layers, False for embeddings, output layers and all that is not 2-D")

@@ -96,8 +96,7 @@ class Optimizer:
 
     @staticmethod
     def _plan(group: Mapping[str, Any]) -> Plan:
-        """How the parameters of a group are updated with its options of now; by default there is no
-        kernel."""
+        """How the parameters of a group are updated with its present options; by default without a kernel."""
         return Plan("", (), {})
 
     @staticmethod
@@ -143,8 +142,8 @@ class Optimizer:
             if param.backend is not backend:
                 backend = param.backend
                 rate = self._rate(index, backend, float(group["lr"]))
-            arguments: list[Array | None] = []
             used = options
+            state: dict[str, Any] = {}
             if names:
                 state = self.state[param]
                 held = state.get(names[-1])
@@ -153,13 +152,14 @@ class Optimizer:
                     self._prepare(param, group, names)
                     if held is None:
                         used = self._first_options(options)
-                for name in slots:
-                    if name is None:
-                        arguments.append(None)
-                    else:
-                        tensor = state[name]
-                        tensor._bump()
-                        arguments.append(tensor.array)
+            arguments: list[Array | None] = []
+            for name in slots:
+                if name is None:
+                    arguments.append(None)
+                else:
+                    tensor = state[name]
+                    tensor._bump()
+                    arguments.append(tensor.array)
             param._bump()
             backend.run(kernel, param.array, grad.array, rate, *arguments, **used)
 
@@ -328,8 +328,7 @@ class Optimizer:
 
 
 def call_with_grad(closure: Closure) -> Any:
-    """Call a closure with recording on; under `no_grad`, in a copy of the context, so that no mode is
-    switched."""
+    """Call a closure with recording on; under `no_grad` in a copy of the context: no mode is switched."""
     if grad_enabled.get():
         return closure()
 

@@ -49,7 +49,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.ndim > 1 or weight.numel() not in (1, channels):
-        raise ShapeError(f"prelu: weight has shape {weight.shape}; input {input.shape} needs 1 or {channels} values in it")
+        raise ShapeError(f"prelu: weight has shape {weight.shape}; input {input.shape} needs 1 or {channels} values")
     if weight.numel() > 1:
         weight = weight.reshape(-1, *[1] * (input.ndim - 2))
     return ops.relu(input) + weight * ops.clamp(input, max=0.0)
@@ -106,7 +106,10 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x limited to [min_val, max_val]; the derivative at the corners is 0. Raises ArgumentError if min_val > max_val."""
+    """x limited to [min_val, max_val]; the derivative at the corners is 0.
+
+    Raises ArgumentError if min_val > max_val.
+    """
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val must not be greater than max_val, got {min_val} and {max_val}")
 
@@ -170,5 +173,5 @@ def log_softmax(input: Tensor, dim: int | None = None, *, dtype: DType | None = 
 
 def _required(name: str, dim: int | None) -> int:
     if dim is None:
-        raise ArgumentError(f"{name}: dim is required; write {name}(x, dim=-1) for the last dimension, dim=1 for classes")
+        raise ArgumentError(f"{name}: dim is required; write {name}(x, dim=-1) for the last dimension")
     return dim

@@ -35,7 +35,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
 
 
 def refuse_negative(index: Tensor, size: int) -> Tensor:
-    """The index with `size`, which every look-up refuses, in the place of negative values, which would count from the end."""
+    """The index with `size`, which every look-up refuses, for negative values, which would count from the end."""
     return ops.where(ops.lt(index, 0), size, index) if index.dtype is not uint8 else index
 
 

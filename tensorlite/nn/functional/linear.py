@@ -20,7 +20,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y_k = x₁ᵀ W_k x₂ + b_k: inputs (..., in1) and (..., in2), weight (out, in1, in2), result (..., out)."""
-    if (input1.shape[-1:], input2.shape[-1:]) != (weight.shape[1:2], weight.shape[2:]) or input1.shape[:-1] != input2.shape[:-1]:
+    ends = (*input1.shape[-1:], *input2.shape[-1:])
+    if ends != weight.shape[1:] or input1.shape[:-1] != input2.shape[:-1]:
         raise ShapeError(f"bilinear expects inputs (..., in1) and (..., in2) for a weight (out, in1, in2), "
                          f"got {input1.shape}, {input2.shape} and weight {weight.shape}")
     products = ops.matmul(input1.reshape(-1, 1, 1, input1.shape[-1]), weight)  # (N, out, 1, in2)

@@ -36,7 +36,8 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     tensors of another size.
     """
     channels = input.shape[1]
-    for name, tensor in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+    sized = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, tensor in sized.items():
         if tensor is not None and tensor.shape != (channels,):
             raise ShapeError(f"batch_norm: {name} should contain {channels} elements not {tensor.numel()} "
                              f"(input {input.shape} has {channels} channels in dimension 1)")

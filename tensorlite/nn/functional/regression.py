@@ -35,8 +35,8 @@ def reduce(loss: Tensor, reduction: str, sample_weight: Tensor | None = None) ->
 def weigh_samples(loss: Tensor, sample_weight: Tensor) -> Tensor:
     """loss (N, ...) times sample_weight (N,). Raises ShapeError for another shape of the weights."""
     if sample_weight.shape != loss.shape[:1] or not loss.ndim:
-        raise ShapeError(f"sample_weight has shape {sample_weight.shape}, expected one weight per sample: {loss.shape[:1]} "
-                         f"for losses of shape {loss.shape}")
+        raise ShapeError(f"sample_weight has shape {sample_weight.shape}, expected one weight per sample: "
+                         f"{loss.shape[:1]} for losses of shape {loss.shape}")
     return loss * (sample_weight if loss.ndim == 1 else sample_weight.reshape(-1, *[1] * (loss.ndim - 1)))
 
 
@@ -49,8 +49,8 @@ def check_same_shape(name: str, input: Tensor, target: Tensor) -> None:
         cure = "write target.unsqueeze(1) or input.squeeze(1)" if target.ndim == 1 else "write target.unsqueeze(-1)"
     elif target.shape == (*input.shape, 1):
         cure = "write input.unsqueeze(1) or target.squeeze(1)" if input.ndim == 1 else "write input.unsqueeze(-1)"
-    raise ShapeError(f"{name}: input has shape {input.shape} and target {target.shape}, which would broadcast to a wrong loss; "
-                     f"{cure} (see .unsqueeze(1) and .squeeze(1))")
+    raise ShapeError(f"{name}: input has shape {input.shape} and target {target.shape}, which would broadcast to a "
+                     f"wrong loss; {cure} (see .unsqueeze(1) and .squeeze(1))")
 
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
@@ -126,7 +126,7 @@ def _bce(be: Backend, x: Array, t: Array) -> Array:
 
 
 def _bounded_log(be: Backend, x: Array) -> Array:
-    return be.elementwise("clamp", be.elementwise("log", x), -100.0, None)
+    return be.elementwise("maximum", be.elementwise("log", x), -100.0)
 
 
 _bce.name = "binary_cross_entropy"

@@ -42,8 +42,7 @@ class LRScheduler:
         self._initial_step()
 
     def get_lr(self) -> list[float]:
-        """The next rate of each group, from its present one. To read the present ones, use
-        `get_last_lr()`."""
+        """The next rate of each group, from its present one. To read the present, use `get_last_lr()`."""
         raise NotImplementedError(f"{type(self).__name__} must override get_lr()")
 
     def get_last_lr(self) -> list[float]:
@@ -127,8 +126,7 @@ def require_optimizer(optimizer: Any) -> Optimizer:
 
 
 def has_stepped(optimizer: Optimizer) -> bool:
-    """Whether `step` was called; taken as true for an optimizer with a `step` of its own, which does not
-    tell."""
+    """Whether `step` was called; taken as true for an optimizer whose class has a `step` of its own."""
     return optimizer._stepped or type(optimizer).step is not Optimizer.step
 
 

@@ -19,8 +19,7 @@ class _Composite(LRScheduler):
     _schedulers: Sequence[LRScheduler]
 
     def _take(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
-        """Keep the schedulers. Raises for one that is none, that needs a metric or that has another
-        optimizer."""
+        """Keep the schedulers. Raises for one that is none, needs a metric, or has another optimizer."""
         name = type(self).__name__
         for i, scheduler in enumerate(schedulers):
             if not isinstance(scheduler, LRScheduler):

@@ -98,8 +98,8 @@ class OneCycleLR(LRScheduler):
 
     >>> optimizer = optim.SGD([tl.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
     >>> scheduler = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=8)
-    >>> scheduler.get_last_lr(), optimizer.param_groups[0]["momentum"]
-    ([0.04], 0.95)
+    >>> round(scheduler.get_last_lr()[0], 6), optimizer.param_groups[0]["momentum"]
+    (0.04, 0.95)
     """
 
     def __init__(self, optimizer: Optimizer, max_lr: float | list[float], total_steps: int | None = None,

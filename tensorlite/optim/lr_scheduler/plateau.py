@@ -53,8 +53,7 @@ class ReduceLROnPlateau(LRScheduler):
         return present(self.optimizer)
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]  # the metric is the point of this class
-        """Take the metric of an epoch, a number or a tensor with one element, and cut the rates if it is
-        time."""
+        """Take the metric of an epoch (a number or one-element tensor), and cut the rates if it is time."""
         self.last_epoch += 1
         value = float(metrics)
         if self.is_better(value):

@@ -1,0 +1,133 @@
+"""Train a network on the handwritten digits of MNIST, from data to test accuracy.
+
+    python examples/mnist.py                                      # 784-256-128-10, Adam, some seconds
+    python examples/mnist.py --epochs 10 --save run.safetensors   # a checkpoint after every epoch ...
+    python examples/mnist.py --epochs 20 --resume run.safetensors # ... from which a run goes on, bit for bit
+    python examples/mnist.py --plot digits.png                    # curves, and digits that were taken for others
+
+The digits come from --data or TENSORLITE_DATA, the cache, or a download; without all of them the small sample inside
+the package serves, and the first line of the output says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from itertools import pairwise
+from typing import Any
+
+from tqdm import tqdm
+
+import tensorlite as tl
+from tensorlite import nn, optim
+from tensorlite.data import DataLoader, TensorDataset, load_mnist
+from tensorlite.nn import functional as F
+
+
+def mlp(sizes: list[int]) -> nn.Sequential:
+    """Linear layers of the given sizes with ReLU between them; the output is raw scores."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def as_tensors(images: Any, labels: Any, device: str) -> tuple[tl.Tensor, tl.Tensor]:
+    """uint8 images (N, 28, 28) as float32 (N, 784) in 0..1, and the labels as int64 (N,)."""
+    pixels = tl.from_numpy(images).to(device).reshape(-1, 28 * 28)
+    return pixels.float().div_(255), tl.from_numpy(labels).to(device).long()
+
+
+def train_epoch(model: nn.Module, loader: DataLoader, optimizer: optim.Optimizer, title: str) -> tuple[float, float]:
+    """One pass over the training digits; the mean loss and the accuracy on the way."""
+    model.train()
+    loss_sum = right = count = 0
+    for x, y in tqdm(loader, title, leave=False, disable=None):  # None: a bar on a terminal only
+        scores = model(x)
+        loss = F.cross_entropy(scores, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum = loss_sum + loss.detach() * len(y)  # a tensor: .item() in every step would wait for a GPU
+        right = right + (scores.argmax(1) == y).sum()
+        count += len(y)
+    return loss_sum.item() / count, right.item() / count
+
+
+@tl.no_grad()
+def predict(model: nn.Module, images: tl.Tensor) -> tl.Tensor:
+    model.eval()
+    return model(images).argmax(1)
+
+
+def plot(path: str, history: list[tuple[float, float, float]], images: Any, labels: Any, guesses: Any) -> None:
+    """Write a picture with the curves of training and the first digits that were taken for others."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    curves, digits = figure.subfigures(2, 1)
+    left, right = curves.subplots(1, 2)
+    losses, train, test = zip(*history, strict=True)
+    epochs = range(1, len(history) + 1)
+    left.plot(epochs, losses, marker=".")
+    left.set(title="training loss", xlabel="epoch")
+    right.plot(epochs, train, marker=".", label="training")
+    right.plot(epochs, test, marker=".", label="test")
+    right.set(title="accuracy", xlabel="epoch")
+    right.legend()
+    for axes, wrong in zip(digits.subplots(3, 8).flat, (guesses != labels).nonzero()[0], strict=False):
+        axes.imshow(images[wrong], cmap="gray_r")
+        axes.set_title(f"{labels[wrong]} taken for {guesses[wrong]}", fontsize=8)
+    for axes in digits.axes:
+        axes.axis("off")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's step size; a resumed run keeps its own")
+    parser.add_argument("--hidden", type=int, nargs="*", default=[256, 128], help="sizes of the hidden layers")
+    parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", metavar="FILE", help="go on from this checkpoint, with the other options as then")
+    parser.add_argument("--save", metavar="FILE", help="write a checkpoint after every epoch")
+    parser.add_argument("--plot", metavar="PNG", help="draw curves and misclassified digits (needs matplotlib)")
+    options = parser.parse_args()
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
+
+    digits = load_mnist(None if options.data == "sample" else options.data, sample=options.data == "sample" or None)
+    print(digits.source)
+    tl.manual_seed(options.seed)
+    x, y = as_tensors(digits.train_images, digits.train_labels, options.device)
+    test_x, test_y = as_tensors(digits.test_images, digits.test_labels, options.device)
+    loader = DataLoader(TensorDataset(x, y), options.batch_size, shuffle=True)
+    model = mlp([28 * 28, *options.hidden, 10]).to(options.device)
+    optimizer = optim.Adam(model.parameters(), lr=options.lr)
+    history: list[tuple[float, float, float]] = []  # per epoch: training loss and accuracy, test accuracy
+    parts = {"model": model, "optimizer": optimizer, "loader": loader}
+    if options.resume:
+        history = tl.load_checkpoint(options.resume, **parts)["history"]
+
+    for epoch in range(len(history) + 1, options.epochs + 1):
+        start = time.perf_counter()
+        loss, accuracy = train_epoch(model, loader, optimizer, f"epoch {epoch}/{options.epochs}")
+        test = (predict(model, test_x) == test_y).float().mean().item()
+        history.append((loss, accuracy, test))
+        print(f"epoch {epoch}/{options.epochs}: loss {loss:.4f}, accuracy {accuracy:.2%}, test {test:.2%}, "
+              f"{time.perf_counter() - start:.1f} s", flush=True)
+        if options.save:
+            tl.save_checkpoint(options.save, **parts, epoch=epoch, history=history)
+
+    guesses = predict(model, test_x)
+    print(f"test accuracy {(guesses == test_y).float().mean().item():.2%}")
+    if options.plot:
+        plot(options.plot, history, digits.test_images, digits.test_labels, guesses.cpu().numpy())
+
+
+if __name__ == "__main__":
+    main()
