@@ -34,25 +34,25 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 def as_tensors(images: Any, labels: Any, device: str) -> tuple[tl.Tensor, tl.Tensor]:
-    """uint8 images (N, 28, 28) as float32 (N, 784) in 0..1, and the labels as int64 (N,)."""
-    pixels = tl.from_numpy(images).to(device).reshape(-1, 28 * 28)
-    return pixels.float().div_(255), tl.from_numpy(labels).to(device).long()
+    """uint8 images (N, 28, 28) as float32 (N, 784) of mean 0 and deviation 1, and the labels as int64 (N,)."""
+    pixels = tl.from_numpy(images).to(device).reshape(-1, 28 * 28).float()
+    return pixels.sub_(0.1307 * 255).div_(0.3081 * 255), tl.from_numpy(labels).to(device).long()
 
 
 def train_epoch(model: nn.Module, loader: DataLoader, optimizer: optim.Optimizer, title: str) -> tuple[float, float]:
     """One pass over the training digits; the mean loss and the accuracy on the way."""
     model.train()
-    loss_sum = right = count = 0
+    loss_sum = right = 0  # of tensors: a .item() in every step would wait for a GPU
     for x, y in tqdm(loader, title, leave=False, disable=None):  # None: a bar on a terminal only
         scores = model(x)
         loss = F.cross_entropy(scores, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss_sum = loss_sum + loss.detach() * len(y)  # a tensor: .item() in every step would wait for a GPU
+        loss_sum = loss_sum + loss.detach() * len(y)
         right = right + (scores.argmax(1) == y).sum()
-        count += len(y)
-    return loss_sum.item() / count, right.item() / count
+    count = len(loader.dataset)
+    return float(loss_sum) / count, float(right) / count
 
 
 @tl.no_grad()
@@ -61,25 +61,23 @@ def predict(model: nn.Module, images: tl.Tensor) -> tl.Tensor:
     return model(images).argmax(1)
 
 
-def plot(path: str, history: list[tuple[float, float, float]], images: Any, labels: Any, guesses: Any) -> None:
+def plot(path: str, history: dict[str, list[float]], images: Any, labels: Any, guesses: Any) -> None:
     """Write a picture with the curves of training and the first digits that were taken for others."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    curves, digits = figure.subfigures(2, 1)
-    left, right = curves.subplots(1, 2)
-    losses, train, test = zip(*history, strict=True)
-    epochs = range(1, len(history) + 1)
-    left.plot(epochs, losses, marker=".")
-    left.set(title="training loss", xlabel="epoch")
-    right.plot(epochs, train, marker=".", label="training")
-    right.plot(epochs, test, marker=".", label="test")
-    right.set(title="accuracy", xlabel="epoch")
-    right.legend()
-    for axes, wrong in zip(digits.subplots(3, 8).flat, (guesses != labels).nonzero()[0], strict=False):
-        axes.imshow(images[wrong], cmap="gray_r")
-        axes.set_title(f"{labels[wrong]} taken for {guesses[wrong]}", fontsize=8)
-    for axes in digits.axes:
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    upper, lower = figure.subfigures(2, 1)
+    loss, accuracy = upper.subplots(1, 2)
+    for name, values in history.items():
+        axes = loss if "loss" in name else accuracy
+        axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
+        axes.set_xlabel("epoch")
+        axes.legend()
+    wrong = (guesses != labels).nonzero()[0]
+    for axes, i in zip(lower.subplots(3, 8).flat, wrong, strict=False):
+        axes.imshow(images[i], cmap="gray_r")
+        axes.set_title(f"{labels[i]} taken for {guesses[i]}", fontsize=8)
+    for axes in lower.axes:
         axes.axis("off")
     figure.savefig(path)
 
@@ -90,6 +88,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3, help="Adam's step size; a resumed run keeps its own")
+    parser.add_argument("--decay", type=float, default=0.8, help="the step size shrinks to this part after every epoch")
     parser.add_argument("--hidden", type=int, nargs="*", default=[256, 128], help="sizes of the hidden layers")
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
     parser.add_argument("--seed", type=int, default=0)
@@ -97,6 +96,8 @@ def main() -> None:
     parser.add_argument("--save", metavar="FILE", help="write a checkpoint after every epoch")
     parser.add_argument("--plot", metavar="PNG", help="draw curves and misclassified digits (needs matplotlib)")
     options = parser.parse_args()
+    if options.epochs < 1:
+        parser.error("--epochs must be at least 1")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
 
@@ -108,25 +109,28 @@ def main() -> None:
     loader = DataLoader(TensorDataset(x, y), options.batch_size, shuffle=True)
     model = mlp([28 * 28, *options.hidden, 10]).to(options.device)
     optimizer = optim.Adam(model.parameters(), lr=options.lr)
-    history: list[tuple[float, float, float]] = []  # per epoch: training loss and accuracy, test accuracy
-    parts = {"model": model, "optimizer": optimizer, "loader": loader}
+    scheduler = optim.lr_scheduler.ExponentialLR(optimizer, options.decay)
+    history: dict[str, list[float]] = {"training loss": [], "training accuracy": [], "test accuracy": []}
     if options.resume:
-        history = tl.load_checkpoint(options.resume, **parts)["history"]
+        saved = tl.load_checkpoint(options.resume, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader)
+        history = saved["history"]
 
-    for epoch in range(len(history) + 1, options.epochs + 1):
+    for epoch in range(len(history["test accuracy"]) + 1, options.epochs + 1):
         start = time.perf_counter()
         loss, accuracy = train_epoch(model, loader, optimizer, f"epoch {epoch}/{options.epochs}")
+        scheduler.step()
         test = (predict(model, test_x) == test_y).float().mean().item()
-        history.append((loss, accuracy, test))
-        print(f"epoch {epoch}/{options.epochs}: loss {loss:.4f}, accuracy {accuracy:.2%}, test {test:.2%}, "
-              f"{time.perf_counter() - start:.1f} s", flush=True)
+        for values, value in zip(history.values(), (loss, accuracy, test), strict=True):
+            values.append(value)
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.2%}, on test digits {test:.2%}, {seconds:.1f} s")
         if options.save:
-            tl.save_checkpoint(options.save, **parts, epoch=epoch, history=history)
+            tl.save_checkpoint(options.save, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader,
+                               epoch=epoch, history=history)
 
-    guesses = predict(model, test_x)
-    print(f"test accuracy {(guesses == test_y).float().mean().item():.2%}")
+    print(f"test accuracy {history['test accuracy'][-1]:.2%}")
     if options.plot:
-        plot(options.plot, history, digits.test_images, digits.test_labels, guesses.cpu().numpy())
+        plot(options.plot, history, digits.test_images, digits.test_labels, predict(model, test_x).cpu().numpy())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """tensorlite: a deep-learning framework small enough to read in an afternoon.
 
 PyTorch's names and semantics, NumPy on the CPU. The map of the package is docs/architecture.md.
+`tl.data` and `tl.testing` are loaded on first use: they need modules that would make up a tenth of the import time.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import autograd as autograd
-from . import data as data
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
@@ -237,6 +240,10 @@ from .sampling import randn_like as randn_like
 from .sampling import randperm as randperm
 from .tensor import Tensor as Tensor
 
+if TYPE_CHECKING:
+    from . import data as data
+    from . import testing as testing
+
 # Other names of the same things, as PyTorch and NumPy have them.
 arccos = acos
 arccosh = acosh
@@ -270,3 +277,9 @@ true_divide = div
 unstack = unbind
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("data", "testing"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -169,7 +169,16 @@ class InPlaceMethods:
         """Normal random numbers."""
         return inplace.overwrite(self, random.fill_normal_, mean, std, generator)
 
-    def bernoulli_(self: Any, p: float = 0.5, *, generator: Any = None) -> Tensor:
+    def random_(self: Any, low: int | None = None, high: int | None = None, *, generator: Any = None) -> Tensor:
+        """Uniform random integers from [low, high); `random_(n)` is [0, n), `random_()` all that the dtype counts to."""
+        low, high = (0, low) if high is None else (low, high)
+        return inplace.overwrite(self, random.fill_integers_, low, high, generator)
+
+    def exponential_(self: Any, rate: float = 1.0, *, generator: Any = None) -> Tensor:
+        """Exponential random numbers of mean 1/rate."""
+        return inplace.overwrite(self, random.fill_exponential_, rate, generator)
+
+    def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Tensor:
         """1 with probability p (a number, or one per element), else 0."""
         return inplace.overwrite(self, random.fill_bernoulli_, p, generator)
 

@@ -53,7 +53,7 @@ def assert_close(actual: Any, expected: Any, *, rtol: float | None = None, atol:
             assert_close(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=check_dtype,
                          check_device=check_device)
         return
-    if check_device and isinstance(actual, Tensor) and isinstance(expected, Tensor) and actual.device != expected.device:
+    if check_device and len({x.device for x in (actual, expected) if isinstance(x, Tensor)}) == 2:
         raise AssertionError(f"devices differ: '{actual.device}' and '{expected.device}'")
     a, e = _as_numpy(actual), _as_numpy(expected)
     kinds = [dtypes.from_numpy(x.dtype) for x, given in ((a, actual), (e, expected)) if hasattr(given, "dtype")]
@@ -159,7 +159,7 @@ def _check(func: Callable[..., Any], inputs: tuple[Any, ...], eps: float, atol: 
         if not any(x is c for c in checked):
             continue
         directions = _directions(x.numel(), fast, random)
-        numeric = _differences(func, inputs, i, directions, eps, len(outputs))
+        numeric = _differences(func, inputs, i, directions, eps, [o.numel() for o in outputs])
         for j, w in enumerate(weights):
             n, a = numeric[j] @ w.T, directions @ exact[j][position].T
             if not np.allclose(a, n, rtol, atol):
@@ -174,18 +174,18 @@ def _directions(n: int, fast: bool, random: np.random.Generator) -> np.ndarray:
 
 
 def _differences(func: Callable[..., Any], inputs: tuple[Any, ...], i: int, directions: np.ndarray, eps: float,
-                 outputs: int) -> list[np.ndarray]:
-    """Per output, (directions, numel): its central differences along each direction of input i."""
+                 sizes: list[int]) -> list[np.ndarray]:
+    """Per output, (directions, size): its central differences along each direction of input i."""
     x = inputs[i]
     values = x.numpy(force=True)
 
     def at(step: np.ndarray) -> list[np.ndarray]:
-        moved = from_numpy(values + step.reshape(values.shape)).to(x.device).requires_grad_()
+        moved = from_numpy(np.asarray(values + step.reshape(values.shape))).to(x.device).requires_grad_()
         return [o.numpy(force=True).reshape(-1) for o in _floating(func(*inputs[:i], moved, *inputs[i + 1:]))]
 
     pairs = [(at(eps * d), at(-eps * d)) for d in directions]
-    return [np.array([(up[j] - down[j]) / (2 * eps) for up, down in pairs]).reshape(len(directions), -1)
-            for j in range(outputs)]
+    return [np.array([(up[j] - down[j]) / (2 * eps) for up, down in pairs]).reshape(len(directions), size)
+            for j, size in enumerate(sizes)]
 
 
 def _gradients(output: Tensor, weights: np.ndarray, inputs: list[Tensor]) -> list[np.ndarray]:
@@ -195,16 +195,16 @@ def _gradients(output: Tensor, weights: np.ndarray, inputs: list[Tensor]) -> lis
         return [np.zeros((len(weights), x.numel())) for x in inputs]
     for weight in weights:
         incoming = from_numpy(weight.reshape(output.shape).copy()).to(output.device)
-        first, second = (autograd.grad(output, inputs, incoming, retain_graph=True, materialize_grads=True)
-                         for _ in range(2))
+        passes: Any = [autograd.grad(output, inputs, incoming, retain_graph=True, materialize_grads=True)
+                       for _ in range(2)]
         if not np.array_equal(incoming.cpu().numpy().reshape(-1), weight):
             raise GradError("gradcheck: backward changed the gradient that it was given")
-        for row, x, g, again in zip(rows, inputs, first, second, strict=True):
-            if g is None or again is None or (g.shape, g.dtype) != (x.shape, x.dtype):
-                raise GradError(f"gradcheck: the gradient of an input of shape {x.shape} and dtype {x.dtype.name} has "
-                                f"shape {g and g.shape} and dtype {g and g.dtype.name}")
+        for row, x, g, again in zip(rows, inputs, *passes, strict=True):
+            if (g.shape, g.dtype) != (x.shape, x.dtype):
+                raise GradError(f"gradcheck: the gradient of a {x.dtype.name} input of shape {x.shape} is a "
+                                f"{g.dtype.name} of shape {g.shape}")
             values = g.numpy(force=True).reshape(-1)
             if not np.array_equal(values, again.numpy(force=True).reshape(-1), equal_nan=True):
                 raise GradError("gradcheck: two backward passes gave different gradients")
             row.append(values)
-    return [np.array(row).reshape(len(weights), -1) for row in rows]
+    return [np.array(row).reshape(len(weights), x.numel()) for row, x in zip(rows, inputs, strict=True)]

@@ -471,6 +471,18 @@ def test_embedding_takes_every_integer_dtype(dtype):
     assert F.embedding(tl.tensor([1, 0], dtype=getattr(tl, dtype)), weight).tolist() == [[2], [1]]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int64"])
+def test_embedding_refuses_negatives_of_every_dtype_in_a_large_table(dtype):
+    with pytest.raises(OutOfRangeError, match="index -3 at position"):
+        F.embedding(tl.tensor([0, -3], dtype=getattr(tl, dtype)), tl.zeros(70000, 1))
+
+
+def test_embedding_of_a_scalar_index_is_no_view_of_the_table():
+    weight = tl.tensor([[1.0], [2.0]])
+    F.embedding(tl.tensor(1), weight).zero_()
+    assert weight.tolist() == [[1], [2]]
+
+
 def test_embedding_refuses_floats_and_bad_padding():
     with pytest.raises(DTypeError, match=r"\.long\(\)"):
         nn.Embedding(3, 2)(tl.tensor([0.0]))

@@ -287,6 +287,48 @@ def test_large_and_strided_arrays_give_what_small_ones_give(cls: Any, monkeypatc
         np.testing.assert_array_equal(train(prepare, block), expected)
 
 
+def test_arrays_of_more_than_one_block_equal_pytorch() -> None:
+    ours, _, theirs, _ = run_both("Adam", {"lr": 0.05, "weight_decay": 0.1}, [(300, 250)], 3)
+    np.testing.assert_allclose(ours[0].detach().numpy(), theirs[0].detach().numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_rows_longer_than_a_block() -> None:
+    rng = np.random.default_rng(0)
+    start, g = rng.standard_normal((2, cpu_blocks.BLOCK + 5)), rng.standard_normal((2, cpu_blocks.BLOCK + 5))
+    found = []
+    for order in ("C", "F"):
+        p = tl.from_numpy(np.array(start, order=order)).requires_grad_()
+        p.grad = tl.from_numpy(np.array(g, order=order))
+        optimizer = optim.Adam([p], lr=0.1)
+        optimizer.step()
+        optimizer.step()
+        found.append(p.detach().numpy())
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_an_interrupt_cannot_leave_wrong_constants() -> None:
+    class Interrupting:
+        def __float__(self) -> float:
+            raise KeyboardInterrupt
+
+    def formula(x: float) -> tuple[Any, ...]:
+        return x, (Interrupting() if x == 2.0 else x)
+
+    workspace, param = cpu_blocks.Workspace(), np.zeros(3)
+    assert workspace.constants(param, formula, 1.0) == [1.0, 1.0]
+    with pytest.raises(KeyboardInterrupt):
+        workspace.constants(param, formula, 2.0)
+    assert workspace.constants(param, formula, 1.0) == [1.0, 1.0]
+
+
+def test_scratch_stays_bounded() -> None:
+    workspace = cpu_blocks.Workspace()
+    for n in range(1, 2000):
+        workspace.scratch(2, (n,), np.dtype(np.float32))
+    assert sum(map(len, workspace._buffers.values())) == 2
+    assert len(workspace._views) <= cpu_blocks._MAX_VIEWS
+
+
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("dtype", [tl.float16, tl.bfloat16], ids=lambda d: d.name)
 def test_16_bit_parameters_are_updated_in_float32_and_rounded_once(cls: Any, dtype: Any) -> None:
@@ -823,6 +865,15 @@ def test_load_state_dict_is_all_or_nothing(damage: Any, message: str) -> None:
     after = [dict(groups[0], params=None), [values(*held.values()) for held in state.values()]]
     assert str(after) == str(before)
     more(leaves, other, rng, 1)
+
+
+def test_a_models_state_is_no_optimizers() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(tl.ArgumentError, match=r"keys 'state' and 'param_groups', got \['bias', 'weight'\]"):
+        optim.SGD(model.parameters()).load_state_dict(model.state_dict())
+    other = optim.MuonWithAuxAdam(model.parameters())
+    with pytest.raises(tl.ArgumentError, match="needs the key 'use_muon'"):
+        other.load_state_dict(optim.SGD([{"params": model.weight}, {"params": model.bias}]).state_dict())
 
 
 def test_state_follows_the_parameter() -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import traceback
+import linecache
+import sys
 import types
 from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
@@ -284,11 +285,11 @@ def _refuse_devices(name: str, inputs: tuple[Any, ...]) -> None:
 def user_line() -> str:
     """The innermost source line outside tensorlite: 'file.py:12: y = a / b'."""
     package = __name__.partition(".")[0]
-    for frame, line in traceback.walk_stack(None):
-        if frame.f_globals.get("__name__", "").partition(".")[0] != package:
-            summary = traceback.StackSummary.extract(iter([(frame, line)]))[0]
-            return f"{summary.filename}:{summary.lineno}: {summary.line}"
-    return "<unknown line>"
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return f"{file}:{line}: {linecache.getline(file, line).strip()}"
 
 
 # --- views and in-place changes ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ Array = Any  # np.ndarray or a device's array with NumPy's attributes (shape, st
 Kernel = Callable[..., None]
 Observer = Callable[["Backend", str, Array, tuple[Any, ...], dict[str, Any]], None]
 
-_MODULES = {"cpu": "cpu", "cuda": "cuda", "cuda:sim": "simulator"}
+_MODULES = {"cpu": "cpu", "cuda": "cuda", "cuda:sim": "simulator"}  # device -> its file; a further device is a row here
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ def as_device(device: Any) -> Device:
     if not isinstance(device, str):
         raise DeviceError(f"a device is a name such as 'cpu' or 'cuda:0', got {device!r}")
     kind, _, index = device.partition(":")
-    if device in ("cpu", "cuda:sim"):
+    if device in _MODULES and device != "cuda":
         return Device(device)
     if kind == "cuda" and (index.isdecimal() or device == "cuda"):
         return Device("cuda", int(index or 0))
     hint = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "cuda", "nvidia") else ""
-    raise DeviceError(f"unknown device {device!r}{hint} (known: 'cpu', 'cuda', 'cuda:<index>', 'cuda:sim')")
+    known = ", ".join(map(repr, _MODULES))
+    raise DeviceError(f"unknown device {device!r}{hint} (known: {known} and 'cuda:<index>')")
 
 
 _loaded: dict[Device, Backend] = {}

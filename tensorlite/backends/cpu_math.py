@@ -48,7 +48,8 @@ def erf(x: Array) -> Array:
 
 def sigmoid(x: Array, out: Array | None = None) -> Array:
     """1/(1+exp(-x)) without overflow: computed from exp(-|x|), which lies in (0, 1]."""
-    result = np.abs(x, out=out if out is not None and not np.may_share_memory(out, x) else None)
+    result = out if out is not None and not np.may_share_memory(out, x) else np.empty_like(x)
+    np.abs(x, result)
     np.negative(result, result)
     np.exp(result, result)
     numerator = np.where(x >= 0, result.dtype.type(1), result)
@@ -58,5 +59,8 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 
 def softplus(x: Array) -> Array:
     """log(1+exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
-    result = np.log1p(np.exp(-np.abs(x)))
+    result = np.abs(x, np.empty_like(x))
+    np.negative(result, result)
+    np.exp(result, result)
+    np.log1p(result, result)
     return np.add(result, np.maximum(x, 0), result)

@@ -108,7 +108,7 @@ class BatchNorm1d(Module):
         count = self.num_batches_tracked if self.training else None
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.momentum is None and count is not None:
-            momentum = (count.to(input.dtype) + 1).reciprocal()
+            momentum = (count.double() + 1).reciprocal()
         out = F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, self.training,
                            momentum, self.eps)
         if count is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..creation import as_tensor
 from ..errors import ArgumentError
+from ..inplace import check_writable
 from ..tensor import Tensor
 from .tree import join, walk
 
@@ -63,26 +64,36 @@ def load_state_dict(module: Module, given: Mapping[str, Any], strict: bool, assi
     pairs: list[tuple[Tensor, Tensor]] = []
     for name, target in own.items():
         if name in given:
-            value, problem = _check(name, given[name], target)
+            value, problem = _check(name, given[name], target, assign)
             if problem:
                 problems.append(problem)
             elif value is not None:
                 pairs.append((target, value))
     if problems:
         raise ArgumentError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t" + "\n\t".join(problems))
+    if not assign:
+        for target, _ in pairs:
+            check_writable(target, "load_state_dict")
     for target, value in _apart(pairs):
         if assign:
-            target._set(value)
+            _take_over(target, value)
         else:
             target.detach().copy_(value)
     return keys
+
+
+def _take_over(target: Tensor, value: Tensor) -> None:
+    """Give target the memory of value; a gradient that no longer fits its dtype or device is forgotten."""
+    if value.dtype is not target.dtype or value.device != target.device:
+        target.grad = None
+    target._set(value)
 
 
 def _quoted(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _check(name: str, value: Any, target: Tensor) -> tuple[Tensor | None, str]:
+def _check(name: str, value: Any, target: Tensor, assign: bool) -> tuple[Tensor | None, str]:
     """The value as a tensor to copy into `target`, or what is wrong with it."""
     if not isinstance(value, Tensor):
         if not hasattr(value, "__array__"):
@@ -92,9 +103,10 @@ def _check(name: str, value: Any, target: Tensor) -> tuple[Tensor | None, str]:
     if value.shape != target.shape:
         return None, (f"size mismatch for {name}: copying a param with shape {value.shape} from checkpoint, "
                       f"the shape in current model is {target.shape}.")
-    if value.dtype.category > target.dtype.category:
-        return None, (f"dtype mismatch for {name}: copying {value.dtype.name} from checkpoint would lose values, "
-                      f"the dtype in current model is {target.dtype.name}.")
+    kinds = value.dtype.category, target.dtype.category
+    if kinds[0] > kinds[1] or (assign and kinds[0] != kinds[1]):
+        return None, (f"dtype mismatch for {name}: {value.dtype.name} from checkpoint does not fit "
+                      f"the dtype in current model, {target.dtype.name}.")
     return value.detach(), ""
 
 

@@ -25,8 +25,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     grads = _grads(parameters)
     if not grads:
         return zeros(())
-    norms = [_wide(g).norm(norm_type) for g in grads]
-    total = ops.stack([n.to(norms[0].device) for n in norms]).norm(norm_type)
+    total = _total_norm(grads, norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise GradError(f"clip_grad_norm_: the total norm of order {norm_type} is {total.item()}, so it cannot be "
                         "clipped; look for its cause with tl.autograd.detect_anomaly, or pass error_if_nonfinite=False")
@@ -50,13 +49,17 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """The gradients that exist, detached: writing them is not recorded."""
+    """The gradients that exist and have elements, detached: writing them is not recorded."""
     listed = [parameters] if isinstance(parameters, Tensor) else parameters
-    return [p.grad.detach() for p in listed if p.grad is not None]
+    return [p.grad.detach() for p in listed if p.grad is not None and p.grad.numel()]
 
 
-def _wide(g: Tensor) -> Tensor:
-    return g.float() if g.dtype.is_narrow else g
+def _total_norm(grads: list[Tensor], norm_type: float) -> Tensor:
+    """The norm of all gradients as one vector; those of 16 bits are summed in float32."""
+    wide = [g.float() if g.dtype.is_narrow else g for g in grads]
+    parts = [ops.square(g).sum() if norm_type == 2 else g.norm(norm_type) for g in wide]
+    together = ops.stack([part.to(parts[0].device) for part in parts])
+    return ops.sqrt(together.sum()) if norm_type == 2 else together.norm(norm_type)
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..autograd.op import FLOAT, op
 from ..backends import Array, Backend
 from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
 
 
 @op
@@ -135,7 +138,7 @@ gelu_grad.rules(
 )
 
 
-def gelu(x: Any, approximate: str = "none") -> Any:
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x), Φ the normal distribution; or ½x(1+tanh(√(2/π)(x+0.044715x³))) for approximate='tanh'.
 
     Hendrycks and Gimpel 2016. Raises ArgumentError for another value of `approximate`.
@@ -168,6 +171,6 @@ softplus_grad.rules(
 )
 
 
-def logsigmoid(x: Any) -> Any:
+def logsigmoid(x: Tensor) -> Tensor:
     """ln sigmoid(x) = -softplus(-x), finite for every finite x."""
     return -softplus(-x, threshold=math.inf)

@@ -10,7 +10,7 @@ from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
 from .elementwise import mul, sub
 from .matmul import _matmul, require_same_dtype
-from .movement import _permute, full_like
+from .movement import _permute, full_like, unsqueeze
 from .reduce import _sum, mean, softmax, sum
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                          f"(input {tuple(x.shape)}, weight {tuple(weight.shape)})")
     if bias is not None and bias.array.shape != weight.array.shape[:1]:
         raise ShapeError(f"linear: bias has shape {tuple(bias.shape)}, expected {tuple(weight.shape[:1])}")
+    if x.array.ndim == 1:  # the rules multiply matrices
+        return _linear(unsqueeze(x, 0), weight, bias).squeeze(0)
     return _linear(x, weight, bias)
 
 

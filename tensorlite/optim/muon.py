@@ -72,10 +72,11 @@ class Muon(Optimizer):
 class MuonWithAuxAdam(Optimizer):
     """Muon for some groups and AdamW for the others, in one optimizer (the auxiliary Adam of Jordan's Muon).
 
-    `params` is a list of groups with the key 'use_muon'; or parameters (or named ones), of which the 2-D ones
-    go to Muon and the rest to Adam. An embedding or an output layer trains better with Adam: give it a group
-    of its own. Defaults: Muon lr=0.02, weight_decay=0; Adam lr=3e-4, betas=(0.9, 0.95), eps=1e-10,
-    weight_decay=0. Raises ArgumentError for a group without 'use_muon', and what Muon and Adam raise.
+    `params` is a list of groups with the key 'use_muon'; or parameters (or named ones), of which the 2-D ones go to
+    Muon and the rest to Adam. An embedding or an output layer trains better with Adam: give it a group of its own.
+
+    Defaults: Muon lr=0.02, weight_decay=0; Adam lr=3e-4, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.
+    Raises ArgumentError for a group without 'use_muon', and what Muon and Adam raise.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> optimizer = optim.MuonWithAuxAdam(model.parameters())
@@ -94,7 +95,7 @@ class MuonWithAuxAdam(Optimizer):
 
     def __init__(self, params: Params) -> None:
         groups = as_groups(params)
-        if "use_muon" not in groups[0] and len(groups) == 1:
+        if len(groups) == 1 and groups[0].keys() == {"params"}:
             groups = self._split(groups[0])
         super().__init__(groups, {})
 
@@ -104,22 +105,26 @@ class MuonWithAuxAdam(Optimizer):
         tensors = [param[1] if isinstance(param, tuple) else param for param in group["params"]]
         parts = []
         for use_muon in (True, False):
-            chosen = [p for p, t in zip(group["params"], tensors, strict=True) if (t.ndim == 2) is use_muon]
+            chosen = [p for p, t in zip(group["params"], tensors, strict=True)
+                      if (getattr(t, "ndim", 0) == 2) is use_muon]
             if chosen:
-                parts.append({**group, "params": chosen, "use_muon": use_muon})
+                parts.append({"params": chosen, "use_muon": use_muon})
         return parts
 
     def add_param_group(self, param_group: Group) -> None:
         """Optimize further parameters: {'params': ..., 'use_muon': ..., and options of Muon or Adam}."""
-        if "use_muon" not in param_group:
-            raise ArgumentError("a group of MuonWithAuxAdam needs the key 'use_muon': True for the weights "
-                                "of hidden layers, False for embeddings, output layers and all that is not 2-D")
-        super().add_param_group({**(self.MUON if param_group["use_muon"] else self.ADAM), **param_group})
+        if isinstance(param_group, dict) and "use_muon" in param_group:
+            param_group = {**(self.MUON if param_group["use_muon"] else self.ADAM), **param_group}
+        super().add_param_group(param_group)
 
     @staticmethod
     def _check(group: Mapping[str, Any]) -> None:
-        if group:
-            (Muon if group["use_muon"] else Adam)._check(group)
+        if not group:
+            return  # the defaults: each group has those of its kind
+        if "use_muon" not in group:
+            raise ArgumentError("a group of MuonWithAuxAdam needs the key 'use_muon': True for the weights of hidden "
+                                "layers, False for embeddings, output layers and all that is not 2-D")
+        (Muon if group["use_muon"] else Adam)._check(group)
 
     @staticmethod
     def _plan(group: Mapping[str, Any]) -> Plan:

@@ -12,9 +12,10 @@ from .optimizer import Optimizer, Plan
 class NAdam(Optimizer):
     """NAdam, after Dozat (2016), "Incorporating Nesterov Momentum into Adam".
 
-    With μₜ = β₁(1 - 0.96^(t·momentum_decay)/2) and Π = μ₁⋯μₜ: p ← p - lr·((1-μₜ)/(1-Π)·g +
-    μₜ₊₁/(1-Π·μₜ₊₁)·m)/(√v̂ + eps), m and v as in Adam. `weight_decay` is added to the gradient unless
-    `decoupled_weight_decay`. Raises ArgumentError for a bad option.
+    p ← p - lr·((1-μₜ)/(1-Π)·g + μₜ₊₁/(1-Π·μₜ₊₁)·m)/(√v̂ + eps), with m and v as in Adam,
+    μₜ = β₁(1 - 0.96^(t·momentum_decay)/2) and Π = μ₁⋯μₜ.
+
+    `weight_decay` is added to the gradient unless `decoupled_weight_decay`. Raises ArgumentError for a bad option.
 
     >>> optim.NAdam([tl.zeros(2, requires_grad=True)]).param_groups[0]["momentum_decay"]
     0.004

@@ -2,8 +2,7 @@
 
 A subclass adds a table entry: `_check` says which options are valid, `_plan` names the kernel, the state
 tensors it takes and its options. The rest is here. An update is one call through `Backend.run` on raw arrays:
-nothing is recorded and no mode is switched, so an interrupt leaves none switched, and a gradient is never
-changed.
+nothing is recorded and no mode is switched, so an interrupt leaves none switched. A gradient is never changed.
 
 What changes between steps (step number, learning rate) reaches the kernel in device memory, never as a Python
 number: a recorded step can be replayed with the learning rate of the day.
@@ -276,6 +275,9 @@ class Optimizer:
 
         Raises ArgumentError or ShapeError where it does not fit, before anything is changed.
         """
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise ArgumentError("an optimizer's state dict has the keys 'state' and 'param_groups', got "
+                                f"{sorted(map(str, state_dict))}; is it a model's?")
         groups, params = self._loaded_groups(state_dict["param_groups"])
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for key, held in state_dict["state"].items():

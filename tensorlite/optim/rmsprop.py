@@ -12,9 +12,10 @@ from .optimizer import Optimizer, Plan
 class RMSprop(Optimizer):
     """RMSprop, after Hinton's lecture 6e (2012).
 
-    v ← alpha·v + (1-alpha)·g²,  p ← p - lr·g/(√v + eps). `centered` subtracts the squared average gradient
-    from v (Graves, arXiv:1308.0850); with `momentum`, p moves by lr times a buffer b ← momentum·b + g/(√v +
-    eps). Raises ArgumentError for a negative option.
+    v ← alpha·v + (1-alpha)·g²,  u = g/(√v + eps),  p ← p - lr·u; with momentum b ← momentum·b + u,  p ← p - lr·b.
+
+    `centered` subtracts the square of the average gradient from v (Graves, arXiv:1308.0850).
+    Raises ArgumentError for a negative option.
 
     >>> optim.RMSprop([tl.zeros(2, requires_grad=True)], lr=0.01).param_groups[0]["alpha"]
     0.99

@@ -21,7 +21,6 @@ from ...backends import Array
 from ...dtypes import INTEGER
 from ...errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ...tensor import Tensor
-from .embedding import refuse_negative
 from .regression import check_reduction, reduce, weigh_samples
 
 
@@ -137,7 +136,7 @@ def _pick(logp: Tensor, dim: int, ids: Tensor) -> Tensor:
     """logp at the class ids. Raises OutOfRangeError naming the first id that is no class, and its position."""
     classes = logp.shape[dim]
     try:
-        return logp.gather(dim, refuse_negative(ids, classes).unsqueeze(dim)).squeeze(dim)
+        return logp.gather(dim, ids.unsqueeze(dim)).squeeze(dim)
     except OutOfRangeError:
         raise _no_class(ids, classes) from None
 

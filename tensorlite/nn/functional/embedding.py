@@ -6,7 +6,7 @@ import numpy as np
 
 from ... import ops
 from ...creation import arange
-from ...dtypes import INTEGER, int64, uint8
+from ...dtypes import INTEGER, int64
 from ...errors import ArgumentError, DTypeError, OutOfRangeError
 from ...tensor import Tensor
 
@@ -26,20 +26,21 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     if padding_idx is not None:
         padding_idx = checked_padding(padding_idx, rows)
     try:
-        out = weight[refuse_negative(input, rows)]
+        found = ops.index_select(weight, 0, _refuse_negative(input.long(), rows).reshape(-1))
     except OutOfRangeError:
-        raise out_of_range("embedding: index", input, rows) from None
+        raise _out_of_range("embedding: index", input, rows) from None
+    out = found.reshape(*input.shape, weight.shape[1])
     if padding_idx is None or not weight.requires_grad:
         return out
     return ops.where(ops.eq(input, padding_idx).unsqueeze(-1), out.detach(), out)
 
 
-def refuse_negative(index: Tensor, size: int) -> Tensor:
+def _refuse_negative(index: Tensor, size: int) -> Tensor:
     """The index with `size`, which every look-up refuses, for negative values, which would count from the end."""
-    return ops.where(ops.lt(index, 0), size, index) if index.dtype is not uint8 else index
+    return ops.where(ops.lt(index, 0), size, index)
 
 
-def out_of_range(what: str, index: Tensor, size: int) -> OutOfRangeError:
+def _out_of_range(what: str, index: Tensor, size: int) -> OutOfRangeError:
     """The error that names the first value outside [0, size), and its position."""
     values = index.detach().cpu().numpy()
     wrong = tuple(np.argwhere((values < 0) | (values >= size))[0].tolist())
@@ -69,5 +70,5 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             raise ArgumentError("one_hot: num_classes cannot be inferred from an empty tensor; pass it")
         num_classes = int(tensor.max().item()) + 1
     if bool(ops.logical_or(ops.lt(tensor, 0), ops.ge(tensor, num_classes)).any()):
-        raise out_of_range("one_hot: class", tensor, num_classes)
+        raise _out_of_range("one_hot: class", tensor, num_classes)
     return ops.eq(tensor.unsqueeze(-1), arange(num_classes, device=tensor.device)).to(int64)

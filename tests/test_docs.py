@@ -1,0 +1,104 @@
+"""README and docs tell the truth: every ```python block runs, every path that they name exists.
+
+The blocks of a page run in order and share their names. A block with `>>>` is a doctest, another one is executed.
+"""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import tensorlite as tl
+from tensorlite import backends, nn, optim
+from tensorlite.backends import cpu
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Block(NamedTuple):
+    """A fenced block: what it is written in, its text, and the line on which that begins."""
+
+    language: str
+    text: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        """The path in the package that the block stands for, if its first line says so."""
+        match = re.match(r"# tensorlite/(\S+\.py)\n", self.text)
+        return match and match[1]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [Block(match[1], match[2], text.count("\n", 0, match.start(2))) for match in found]
+
+
+def run(page: Path) -> int:
+    """Run a page's Python blocks, those that stand for files excepted; how many there were."""
+    names: dict[str, Any] = {"tl": tl, "np": np, "nn": nn, "F": nn.functional, "optim": optim, "__name__": page.stem}
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    python = [block for block in blocks(page) if block.language == "python" and block.file is None]
+    for block in python:
+        if ">>>" in block.text:
+            test = doctest.DocTestParser().get_doctest(block.text, names, page.name, str(page), block.line)
+            report: list[str] = []
+            runner.run(test, out=report.append, clear_globs=False)
+            names.update(test.globs)
+            assert not runner.summarize(verbose=False).failed, "".join(report)
+        else:
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+    return len(python)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages may add kernels and devices; afterwards they are gone."""
+    monkeypatch.setattr(cpu, "KERNELS", dict(cpu.KERNELS))
+    monkeypatch.setattr(backends.get("cpu"), "kernels", cpu.KERNELS)
+    monkeypatch.setattr(backends, "_MODULES", dict(backends._MODULES))
+    monkeypatch.setattr(backends, "_loaded", dict(backends._loaded))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "adding_a_backend"], ids=lambda p: p.name)
+def test_the_blocks_of_a_page_run(page: Path) -> None:
+    assert run(page) > 0
+
+
+def test_the_backend_of_the_page_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs/adding_a_backend.md"
+    (source,) = [block for block in blocks(page) if block.file]
+    assert source.file == "backends/toy.py"
+    (tmp_path / "toy.py").write_text(source.text, encoding="utf-8")
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path)])
+    monkeypatch.setitem(backends._MODULES, "toy", "toy")
+    monkeypatch.delitem(__import__("sys").modules, "tensorlite.backends.toy", raising=False)
+    assert run(page) == 3
+
+
+def test_links_lead_to_files() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_paths_in_running_text_exist() -> None:
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for path in re.findall(r"`((?:tensorlite|tests|examples|benchmarks|docs|kernels|tools)/[\w/.]*)`", text):
+            assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_layout_names_every_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for path in (ROOT / "tensorlite").iterdir():
+        if path.suffix == ".py" or (path / "__init__.py").exists():
+            assert re.search(rf"\b{path.stem}\b", text), f"docs/architecture.md does not mention {path.name}"
