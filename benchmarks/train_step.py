@@ -5,8 +5,9 @@
 
 Each library sits in a process of its own with the same threads, data, initial weights and batch order; the
 parent lets them take turns of about 0.15 s. Before any timing the losses of the first steps must agree: both
-do the same mathematics. Reported are each library's median step and the median of the per-round ratios, which
-a noisy machine moves least. `torch` is torch's default Adam; `torch-fused` its Adam(fused=True).
+do the same mathematics. Reported are each library's median step and the median of the per-round ratios; in
+brackets the ratio of the quickest rounds: where the two differ, something else was running on the machine.
+`torch` is torch's default Adam; `torch-fused` its Adam(fused=True).
 """
 
 from __future__ import annotations
@@ -106,14 +107,18 @@ def measure(workers: list[common.Worker], size: str, options: argparse.Namespace
         "median_us": {subject: statistics.median(values) for subject, values in times.items()},
         "minimum_us": {subject: min(values) for subject, values in times.items()},
         "ratio_to": ratios,
+        "ratio_of_minima_to": {other: min(times[first]) / min(times[other]) for other in others},
         "rounds_us": times,
     }
 
 
 def print_row(row: dict[str, Any]) -> None:
-    """One line a size: medians, then ratios."""
+    """One line a size: medians, then ratios, in brackets those of the quickest rounds."""
     medians = "  ".join(f"{subject} {value:8.1f} us" for subject, value in row["median_us"].items())
-    ratios = "  ".join(f"{row['measured']}/{rival} {value:.2f}" for rival, value in row["ratio_to"].items())
+    minima = row["ratio_of_minima_to"]
+    ratios = "  ".join(
+        f"{row['measured']}/{rival} {value:.2f} ({minima[rival]:.2f})" for rival, value in row["ratio_to"].items()
+    )
     print(f"hidden/batch {row['size']:>9}:  {medians}  |  {ratios}", flush=True)
 
 

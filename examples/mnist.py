@@ -15,13 +15,14 @@ import argparse
 import importlib.util
 import time
 from itertools import pairwise
-from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.data import DataLoader, TensorDataset, load_mnist
+from tensorlite.data.mnist import MnistArrays
 from tensorlite.nn import functional as F
 
 
@@ -33,10 +34,12 @@ def mlp(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def as_tensors(images: Any, labels: Any, device: str) -> tuple[tl.Tensor, tl.Tensor]:
+def as_tensors(images: np.ndarray, labels: np.ndarray, device: str) -> tuple[tl.Tensor, tl.Tensor]:
     """uint8 images (N, 28, 28) as float32 (N, 784) of mean 0 and deviation 1, and the labels as int64 (N,)."""
-    pixels = tl.from_numpy(images).to(device).reshape(-1, 28 * 28).float()
-    return pixels.sub_(0.1307 * 255).div_(0.3081 * 255), tl.from_numpy(labels).to(device).long()
+    pixels = images.reshape(-1, 28 * 28).astype(np.float32)
+    pixels -= 0.1307 * 255
+    pixels /= 0.3081 * 255
+    return tl.from_numpy(pixels).to(device), tl.from_numpy(labels).long().to(device)
 
 
 def train_epoch(model: nn.Module, loader: DataLoader, optimizer: optim.Optimizer, title: str) -> tuple[float, float]:
@@ -61,8 +64,8 @@ def predict(model: nn.Module, images: tl.Tensor) -> tl.Tensor:
     return model(images).argmax(1)
 
 
-def plot(path: str, history: dict[str, list[float]], images: Any, labels: Any, guesses: Any) -> None:
-    """Write a picture with the curves of training and the first digits that were taken for others."""
+def plot(path: str, history: dict[str, list[float]], digits: MnistArrays, guesses: np.ndarray) -> None:
+    """Write a picture with the curves of training and the first test digits that were taken for others."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
@@ -73,10 +76,10 @@ def plot(path: str, history: dict[str, list[float]], images: Any, labels: Any, g
         axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
         axes.set_xlabel("epoch")
         axes.legend()
-    wrong = (guesses != labels).nonzero()[0]
+    wrong = (guesses != digits.test_labels).nonzero()[0]
     for axes, i in zip(lower.subplots(3, 8).flat, wrong, strict=False):
-        axes.imshow(images[i], cmap="gray_r")
-        axes.set_title(f"{labels[i]} taken for {guesses[i]}", fontsize=8)
+        axes.imshow(digits.test_images[i], cmap="gray_r")
+        axes.set_title(f"{digits.test_labels[i]} taken for {guesses[i]}", fontsize=8)
     for axes in lower.axes:
         axes.axis("off")
     figure.savefig(path)
@@ -102,7 +105,7 @@ def main() -> None:
         parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
 
     digits = load_mnist(None if options.data == "sample" else options.data, sample=options.data == "sample" or None)
-    print(digits.source)
+    print(digits.source, flush=True)
     tl.manual_seed(options.seed)
     x, y = as_tensors(digits.train_images, digits.train_labels, options.device)
     test_x, test_y = as_tensors(digits.test_images, digits.test_labels, options.device)
@@ -123,14 +126,15 @@ def main() -> None:
         for values, value in zip(history.values(), (loss, accuracy, test), strict=True):
             values.append(value)
         seconds = time.perf_counter() - start
-        print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.2%}, on test digits {test:.2%}, {seconds:.1f} s")
+        print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.2%}, on test digits {test:.2%}, {seconds:.1f} s",
+              flush=True)
         if options.save:
             tl.save_checkpoint(options.save, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader,
                                epoch=epoch, history=history)
 
     print(f"test accuracy {history['test accuracy'][-1]:.2%}")
     if options.plot:
-        plot(options.plot, history, digits.test_images, digits.test_labels, predict(model, test_x).cpu().numpy())
+        plot(options.plot, history, digits, predict(model, test_x).cpu().numpy())
 
 
 if __name__ == "__main__":

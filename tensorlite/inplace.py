@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dtypes
 from .autograd.mode import is_grad_enabled
-from .autograd.op import op
+from .autograd.op import needs_grad, op, refuse_frozen, require_shared
 from .autograd.tape import Var, wrap
 from .backends import Array, Backend
 from .errors import DTypeError, GradError, ShapeError
+from .ops import masked_fill
+from .ops.movement import full_like
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -30,10 +31,12 @@ def change(x: Tensor, function: Callable[..., Tensor], *args: Any, **params: Any
     result that x cannot hold, and for memory that may not be written or is laid over itself.
     """
     check_writable(x, function)
-    recording = is_grad_enabled() and (x.requires_grad or any(isinstance(a, Var) and a._requires_grad for a in args))
+    recording = is_recorded(x, *args, *params.values())
+    source = x
     if recording:
         _check_history(x)
-    result = function(_with_old_contents(x) if recording else x, *args, **params)
+        source = _with_old_contents(x)
+    result = function(source, *args, **params)
     if result.array.shape != x.array.shape:
         raise ShapeError(f"{_name(function)}_: the result has shape {tuple(result.shape)}, which the tensor of shape "
                          f"{tuple(x.shape)} cannot hold; use the operation without the underscore")
@@ -42,25 +45,42 @@ def change(x: Tensor, function: Callable[..., Tensor], *args: Any, **params: Any
             raise DTypeError(f"{_name(function)}_: result type {result.dtype.name} can't be cast to the tensor's "
                              f"{x.dtype.name}; use the operation without the underscore")
         result = result.to(x.dtype)
-    store(x, result.array)
-    if recording and result._requires_grad:
+    if recording:
+        if not result._requires_grad:
+            result = _unrelated(source, result)
         _take_history(x, result)
+    store(x, result.array)
     return x
 
 
+def is_recorded(x: Tensor, *operands: Any) -> bool:
+    """Whether a change of x in place by these operands concerns autograd."""
+    return is_grad_enabled() and (
+        x._frozen_view or any(isinstance(a, Var) and needs_grad(a) for a in (x, *operands)))
+
+
 def store(x: Tensor, array: Array) -> None:
-    """Copy raw contents into x's memory, and say so to its version counter."""
-    x.backend.run("copy", x.array, array)
+    """Copy raw contents into x's memory, having said so to its version counter: an interrupt cannot come between."""
     x._bump()
+    x.backend.run("copy", x.array, array)
 
 
 def check_writable(x: Tensor, function: Any) -> None:
-    """Refuse memory that is read-only or repeats itself (stride 0), where writing would change many elements at once."""
+    """Refuse memory that is read-only or lies over itself, where writing would change several elements at once."""
     array = x.array
-    if array.flags.writeable and not any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
-        return
-    raise GradError(f"{_name(function)}_: the tensor of shape {tuple(x.shape)} shares memory among its elements (expanded) or "
-                    "is read-only; change a .clone() of it")
+    if not array.flags.writeable or not (array.flags.c_contiguous or _is_spread(array)):
+        raise GradError(f"{_name(function)}_: the tensor of shape {tuple(x.shape)} shares memory among its elements "
+                        "(expanded) or is read-only; change a .clone() of it")
+
+
+def _is_spread(array: Array) -> bool:
+    """Whether each stride steps over all that the smaller strides reach, so that no two elements share memory."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):
+        if stride < reach:
+            return False
+        reach += stride * (size - 1)
+    return True
 
 
 def _name(function: Any) -> str:
@@ -69,12 +89,13 @@ def _name(function: Any) -> str:
 
 def _check_history(x: Tensor) -> None:
     root = x if x._base is None else x._base
-    if root._requires_grad and root._node is None:
-        kind = "a leaf Variable that requires grad" if root is x else "a view of a leaf Variable that requires grad"
-        raise GradError(f"{kind} is being used in an in-place operation; do it under no_grad, or on a .clone()")
+    for tensor, kind in ((x, ""), (root, "a view of ")):
+        if tensor._requires_grad and tensor._node is None:
+            raise GradError(f"{kind}a leaf Variable that requires grad is being used in an in-place operation; do it "
+                            "under no_grad, or on a .clone()")
     if x._frozen_view:
-        raise GradError("a view that was made under no_grad is being modified in place while recording; make the view "
-                        "with grad enabled, or modify it under no_grad")
+        refuse_frozen("modified in place")
+    require_shared(x, root)
 
 
 def _with_old_contents(x: Tensor) -> Tensor:
@@ -87,14 +108,23 @@ def _with_old_contents(x: Tensor) -> Tensor:
 def _take_history(x: Tensor, result: Tensor) -> None:
     root = x._base
     if root is None:
-        x._node, x._requires_grad = result._node, True
-        x._generation += 1
-        return
-    old = wrap(root.array, root.backend)
-    old._node, old._requires_grad = root._node, root._requires_grad
-    changed = _through_view(old, result, replay=x._replay)
-    root._node, root._requires_grad = changed._node, True
+        root = x
+    else:
+        old = wrap(root.array, root.backend)
+        old._node, old._requires_grad = root._node, root._requires_grad
+        result = _through_view(old, result, replay=x._replay)
+    root._take_node(result._node)
     root._generation += 1
+
+
+@op
+def _unrelated(be: Backend, old: Array, new: Array) -> Array:
+    """New contents that do not depend on the old ones, which get the gradient 0, as in PyTorch."""
+    return new
+
+
+_unrelated.name = "overwrite"
+_unrelated.rules(old=lambda g: full_like(g, 0), new=lambda g: g)
 
 
 @op
@@ -105,12 +135,12 @@ def _through_view(be: Backend, root: Array, part: Array, *, replay: Any) -> Arra
 
 def _outside(g: Any, replay: Any) -> Any:
     """g with zeros in the viewed region."""
-    mask = wrap(g.backend.fill("fill", g.array.shape, g.array.dtype, 1), g.backend)
+    mask = wrap(g.backend.fill("fill", g.array.shape, np.dtype(np.bool_), False), g.backend)
     region = _apply(mask, replay)
     if not g.backend.shares_memory(mask.array, region.array) and region.array.size:
         raise GradError("the view that was modified in place cannot be followed back; modify a .clone() instead")
-    g.backend.run("fill", region.array, 0)
-    return g * mask
+    g.backend.run("fill", region.array, True)
+    return masked_fill(g, mask, 0.0)
 
 
 def _apply(x: Any, replay: Any) -> Any:
@@ -124,11 +154,12 @@ _through_view.rules(root=lambda g, replay: _outside(g, replay), part=lambda g, r
 
 
 def as_values(x: Tensor, values: Any) -> Any:
-    """A source for copy_: a Tensor as it is, else a Tensor of x's dtype made of it."""
+    """A source for copy_: a Tensor as it is, else a Tensor made of it."""
     if isinstance(values, Var):
         return values
-    array = np.asarray(values, dtypes.from_numpy(x.array.dtype).numpy)
-    return wrap(x.backend.from_numpy(array), x.backend)
+    if isinstance(values, (bool, int, float)):
+        return x.new_full((), values)
+    return wrap(x.backend.from_numpy(np.asarray(values)), x.backend)
 
 
 def replaced(x: Tensor, values: Any) -> Any:
@@ -137,13 +168,14 @@ def replaced(x: Tensor, values: Any) -> Any:
     shape = tuple(source.shape)
     if len(shape) > x.ndim or any(n not in (1, m) for n, m in zip(reversed(shape), reversed(x.shape), strict=False)):
         raise ShapeError(f"copy_: values of shape {shape} do not broadcast to the tensor's shape {tuple(x.shape)}")
-    return source.expand(x.shape)
+    values = source.expand(x.shape)
+    return _unrelated(x, values) if x._requires_grad else values
 
 
 def overwrite(x: Tensor, fill: Callable[..., None], *args: Any) -> Tensor:
     """Fill x's memory by a function that writes it and depends on nothing in the graph."""
     check_writable(x, fill)
-    if is_grad_enabled() and x.requires_grad:
+    if is_recorded(x):
         _check_history(x)
         fresh = wrap(x.backend.empty(x.array.shape, x.array.dtype), x.backend)
         fill(fresh, *args)

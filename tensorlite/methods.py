@@ -109,6 +109,12 @@ class Methods:
     def __rpow__(self, other: Any) -> Tensor:
         return ops.pow(other, self)
 
+    def __rlshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_left_shift(other, self)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_right_shift(other, self)
+
     def __eq__(self, other: object) -> Any:
         return False if other is None or isinstance(other, str) else ops.eq(self, other)
 

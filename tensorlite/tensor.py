@@ -7,6 +7,7 @@ methods.py and ops/, the place in the graph is autograd.tape.Var.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,7 +135,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         if value and not self.dtype.is_floating_point:
             raise DTypeError(f"only floating tensors can require gradients, got {self.dtype.name}; use .float()")
         if not value and self._node is not None:
-            raise GradError("you can only change requires_grad of leaf tensors; use .detach() for a tensor without history")
+            raise GradError("you can only change requires_grad of leaf tensors; use .detach() for one without history")
         self._requires_grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -154,7 +155,10 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     @property
     def grad(self) -> Tensor | None:
-        """The accumulated gradient; None before the first backward."""
+        """The accumulated gradient; None before the first backward. Warns where none will come: see `retain_grad`."""
+        if self._grad is None and self._node is not None and not self.retains_grad:
+            warnings.warn("the .grad of a tensor that is not a leaf is read: backward() does not fill it, except after "
+                          ".retain_grad(); perhaps the leaf it was computed from was meant", stacklevel=2)
         return self._grad
 
     @grad.setter
@@ -195,6 +199,12 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         """Add d(self)/d(leaf) to `.grad` of every leaf it was computed from; see tl.autograd.backward."""
         autograd.backward(self, gradient, retain_graph, create_graph, inputs)
 
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad` was called for this non-leaf tensor."""
+        retained = None if self._node is None else self._node.retained
+        return retained is not None and retained() is self
+
     def retain_grad(self) -> None:
         """Keep `.grad` also for this non-leaf tensor. Raises GradError without requires_grad."""
         if not self.requires_grad:
@@ -219,7 +229,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     # --- conversions --------------------------------------------------------------------------------------------
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The values as a NumPy array, sharing memory on the CPU. Raises GradError if it requires grad (unless `force`)."""
+        """The values as a NumPy array, sharing memory on the CPU. Raises GradError with requires_grad but no `force`."""
         if self.requires_grad and not force:
             raise GradError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return self.backend.to_numpy(self.array)
@@ -237,7 +247,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         return (value.astype(np.float32) if self.dtype.is_narrow else value).tolist()
 
     def to(self, *args: Any, copy: bool = False, non_blocking: bool = False, **kwargs: Any) -> Tensor:
-        """On another device, in another dtype, or as another tensor has it: `to(device)`, `to(dtype)`, `to(device, dtype)`.
+        """On another device, in another dtype, or as another tensor: `to(device)`, `to(dtype)`, `to(device, dtype)`.
 
         Itself where nothing changes and `copy` is not asked for. Differentiable.
         """
@@ -258,7 +268,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
             wanted = dtypes.as_dtype(dtype).numpy
             if result.array.dtype != wanted:
                 result = ops.movement.cast(result, dtype=wanted)
-        return ops.clone(result) if copy and result is self else result  # type: ignore[no-any-return]
+        return ops.clone(result) if copy and result is self else result
 
     def type(self, dtype: Any) -> Tensor:
         return self.to(dtypes.as_dtype(dtype))
@@ -298,12 +308,13 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     def contiguous(self) -> Tensor:
         """Itself if dense and row-major, else a dense copy."""
-        return self if self.is_contiguous() else ops.movement.contiguous(self)  # type: ignore[no-any-return]
+        return self if self.is_contiguous() else ops.movement.contiguous(self)
 
     def _like(self, size: Any, value: Any, dtype: Any, device: Any, requires_grad: Any) -> Tensor:
         backend = self.backend if device is None else get(device)
         shape = ops.movement.sizes(size)
-        result = wrap(backend.fill("fill", shape, self.array.dtype if dtype is None else dtypes.as_dtype(dtype).numpy, value), backend)
+        numpy = self.array.dtype if dtype is None else dtypes.as_dtype(dtype).numpy
+        result = wrap(backend.fill("fill", shape, numpy, value), backend)
         return result.requires_grad_() if requires_grad else result
 
     def new_zeros(self, *size: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
@@ -318,14 +329,15 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         """Memory of this tensor's dtype and device, filled with zeros."""
         return self._like(size, 0, dtype, device, requires_grad)
 
-    def new_full(self, size: Any, value: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
+    def new_full(self, size: Any, value: Any, dtype: Any = None, device: Any = None,
+                 requires_grad: Any = False) -> Tensor:
         """A constant of this tensor's dtype and device."""
         return self._like((size,), value, dtype, device, requires_grad)
 
     def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Tensor:
         """A copy of data, by default in this tensor's dtype and device."""
-        return Tensor(data, dtype=self.dtype if dtype is None else dtype, device=self.device if device is None else device,
-                      requires_grad=requires_grad)
+        return Tensor(data, dtype=self.dtype if dtype is None else dtype,
+                      device=self.device if device is None else device, requires_grad=requires_grad)
 
     # --- Python's protocols -------------------------------------------------------------------------------------
 
@@ -333,14 +345,12 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         return ops.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        recording = autograd.is_grad_enabled() and (
-            self.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
-        if recording:
+        if inplace.is_recorded(self, value):
             inplace.change(self, ops.setitem, key, value)
         else:
             inplace.check_writable(self, "setitem")
-            ops.setitem_raw(self, key, value)
             self._bump()
+            ops.setitem_raw(self, key, value)
 
     def __len__(self) -> Any:
         if self.ndim == 0:
@@ -369,7 +379,8 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     def __index__(self) -> Any:
         if self.dtype.is_floating_point or self.array.size != 1:
-            raise DTypeError(f"only integer tensors of a single element can be an index, got {self.dtype.name} {self.shape}")
+            raise DTypeError("only integer tensors of a single element can be an index, "
+                             f"got {self.dtype.name} {self.shape}")
         return operator.index(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -427,11 +438,20 @@ def as_array(data: Any, dtype: Any, backend: Backend, copy: Any) -> Array:
         values = _from_python(data)
         if wanted is None and values.dtype == np.float64:
             wanted = dtypes.get_default_dtype().numpy
+        if wanted is not None and wanted.kind in "iu" and values.size:
+            _refuse_overflow(values, wanted)
     dtypes.from_numpy(values.dtype)  # refuses what no tensor can hold
     wanted = values.dtype if wanted is None else wanted
     if copy:
         return backend.fill("copy", values.shape, wanted, backend.from_numpy(values))
     return backend.cast(backend.from_numpy(values), wanted)
+
+
+def _refuse_overflow(values: np.ndarray, wanted: np.dtype[Any]) -> None:
+    limits = dtypes.iinfo(wanted)
+    for value in (values.min(), values.max()):
+        if not limits.min <= value <= limits.max:
+            raise DTypeError(f"the value {value} does not fit {limits.dtype.name} ({limits.min} to {limits.max})")
 
 
 def _from_python(data: Any) -> np.ndarray:

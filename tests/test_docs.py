@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -42,6 +45,11 @@ def blocks(page: Path) -> list[Block]:
     return [Block(match[1], match[2], text.count("\n", 0, match.start(2))) for match in found]
 
 
+def running_text(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
 def run(page: Path) -> int:
     """Run a page's Python blocks, those that stand for files excepted; how many there were."""
     names: dict[str, Any] = {"tl": tl, "np": np, "nn": nn, "F": nn.functional, "optim": optim, "__name__": page.stem}
@@ -60,12 +68,10 @@ def run(page: Path) -> int:
 
 
 @pytest.fixture(autouse=True)
-def unchanged_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def unchanged_tables() -> Iterator[None]:
     """The pages may add kernels and devices; afterwards they are gone."""
-    monkeypatch.setattr(cpu, "KERNELS", dict(cpu.KERNELS))
-    monkeypatch.setattr(backends.get("cpu"), "kernels", cpu.KERNELS)
-    monkeypatch.setattr(backends, "_MODULES", dict(backends._MODULES))
-    monkeypatch.setattr(backends, "_loaded", dict(backends._loaded))
+    with mock.patch.dict(cpu.KERNELS), mock.patch.dict(backends._MODULES), mock.patch.dict(backends._loaded):
+        yield
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "adding_a_backend"], ids=lambda p: p.name)
@@ -80,20 +86,20 @@ def test_the_backend_of_the_page_is_found_by_its_name(tmp_path: Path, monkeypatc
     (tmp_path / "toy.py").write_text(source.text, encoding="utf-8")
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path)])
     monkeypatch.setitem(backends._MODULES, "toy", "toy")
-    monkeypatch.delitem(__import__("sys").modules, "tensorlite.backends.toy", raising=False)
+    monkeypatch.delitem(sys.modules, "tensorlite.backends.toy", raising=False)
     assert run(page) == 3
 
 
 def test_links_lead_to_files() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", running_text(page)):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_paths_in_running_text_exist() -> None:
+    folders = "tensorlite|tests|examples|benchmarks|docs|kernels|tools"
     for page in PAGES:
-        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-        for path in re.findall(r"`((?:tensorlite|tests|examples|benchmarks|docs|kernels|tools)/[\w/.]*)`", text):
+        for path in re.findall(rf"`((?:{folders})/[\w/.]*)`", running_text(page)):
             assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 

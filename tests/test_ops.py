@@ -55,7 +55,7 @@ def check_values(case: Case, out: Any, expected: Any, dtype: DType) -> None:
         values = x.detach().cpu().numpy()
         if wanted.is_floating_point:
             coarse = dtype if dtype.is_floating_point and dtype.itemsize < wanted.itemsize else wanted
-            tolerance = TOLERANCE[coarse.name] * case.loose
+            tolerance = TOLERANCE[coarse.name]
             scale = np.max(np.abs(reference[np.isfinite(reference)]), initial=1.0)
             np.testing.assert_allclose(values.astype(np.float64), reference, tolerance, tolerance * scale,
                                        err_msg=dtype.name)
@@ -70,8 +70,9 @@ def test_values_and_dtypes(case: Case, device: str) -> None:
             arrays = case.arrays(shapes, dtype)
             inputs = tensors(arrays, device)
             if dtype not in case.dtypes:
-                with pytest.raises(tl.TensorliteError):
-                    case.function(*inputs)
+                if case.strict:
+                    with pytest.raises(tl.TensorliteError):
+                        case.function(*inputs)
                 break
             out = case.function(*inputs)
             expected = case.reference(*[wide(a, expected_dtypes(case, dtype)[0]) for a in arrays])
@@ -149,9 +150,11 @@ def test_gradients_have_memory_and_shape_of_their_own(case: Case, device: str) -
         arrays = case.arrays(shapes, tl.float64)
         inputs = tensors(arrays, device, True)
         incoming = backward(case, inputs)
-        gradients = [x.grad for x in inputs]
+        gradients = [x.grad for x in inputs if x.grad is not None]  # relu_grad has none for its second input
+        assert gradients
         for x, before in zip(inputs, arrays, strict=True):
-            assert (x.grad.shape, x.grad.dtype, x.grad.device) == (x.shape, x.dtype, x.device)
+            if x.grad is not None:
+                assert (x.grad.shape, x.grad.dtype, x.grad.device) == (x.shape, x.dtype, x.device)
             np.testing.assert_array_equal(x.detach().cpu().numpy(), before)
         if device == "cpu":
             for a, b in itertools.combinations([g.numpy() for g in (*gradients, *incoming)], 2):
@@ -173,7 +176,7 @@ def test_one_tensor_given_twice(case: Case, device: str) -> None:
         together = tl.tensor(values, device=device, requires_grad=True)
         tl.manual_seed(1)
         backward(case, [together] * len(shapes))
-        total = sum(x.grad.cpu().numpy() for x in apart)
+        total = sum(x.grad.cpu().numpy() for x in apart if x.grad is not None)
         np.testing.assert_allclose(together.grad.cpu().numpy(), total, 1e-12, 1e-12)
 
 
@@ -190,6 +193,8 @@ def test_gradient_in_other_dtypes(case: Case, dtype: DType, device: str) -> None
     tl.autograd.backward(outputs, incoming)
     tl.autograd.backward(references, [g.double() for g in incoming])
     for x, reference in zip(inputs, exact, strict=True):
+        if x.grad is None and reference.grad is None:
+            continue
         assert (x.grad.shape, x.grad.dtype) == (x.shape, dtype)
         values, wanted = x.grad.double().cpu().numpy(), reference.grad.cpu().numpy()
         tolerance = 8 * TOLERANCE[dtype.name] * max(1.0, np.max(np.abs(wanted), initial=0.0))
@@ -223,12 +228,12 @@ class Walk:
         backend.observers = (*backend.observers, lambda be, kernel, *_: self.kernels.add(kernel))
         try:
             for case in CASES:
-                self.run(case)
+                for dtype in (tl.float64, tl.float32) if tl.float64 in case.dtypes else (tl.int64,):
+                    self.run(case, dtype)
         finally:
             backend.observers = backend.observers[:-1]
 
-    def run(self, case: Case) -> None:
-        dtype = tl.float64 if tl.float64 in case.dtypes else tl.int64
+    def run(self, case: Case, dtype: DType) -> None:
         for shapes in case.shapes:
             inputs = tensors(case.arrays(shapes, dtype), "cpu", case.gradient)
             outputs = [x for x in listed(case.function(*inputs)) if x.requires_grad]

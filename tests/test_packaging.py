@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -68,7 +69,7 @@ def test_kernels_are_found_in_an_installation(installed: Path) -> None:
     finished = subprocess.run(
         [sys.executable, "-c", command],
         cwd=installed.parent,
-        env={"PYTHONPATH": str(installed)},
+        env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=True,

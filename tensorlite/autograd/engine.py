@@ -6,17 +6,16 @@ interrupted or refused leaves every `.grad` as it was. Nothing here knows an ope
 
 from __future__ import annotations
 
-import contextvars
 import heapq
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import dtypes
-from ..errors import GradError, ShapeError
-from .mode import grad_enabled
+from ..errors import DeviceError, DTypeError, GradError, ShapeError
+from .mode import LINES_AND_NAN, anomaly_level, run_with_grad
 from .op import refresh
 from .tape import Node, Var, wrap
 
@@ -24,35 +23,26 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 Sum = tuple[Any, bool]  # a gradient, and whether it shares memory with nothing else
+Sums = dict[Any, Sum]
 _accumulate_lock = threading.Lock()
 
 
 def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, create_graph: bool,
-              targets: Sequence[Var] | None = None) -> tuple[dict[Any, Sum], dict[Any, Sum]]:
-    """Propagate the gradients of the roots. Returns the sums that reached leaves, and those at target nodes.
+              targets: Sequence[Var] | None = None) -> tuple[Sums, Sums, Sums]:
+    """Propagate the gradients of the roots, with recording on exactly if `create_graph` (the caller sees to that).
 
-    With `create_graph` the rules are recorded in a copy of the context, so that no mode is switched.
+    Returns the sums that reached leaves, those at target nodes, and those for tensors that retain their gradient.
     """
-    if not create_graph:
-        return _propagate(roots, keep_graph, False, targets)
-
-    def recorded() -> Any:
-        grad_enabled.set(True)
-        return _propagate(roots, keep_graph, True, targets)
-
-    return contextvars.copy_context().run(recorded)  # type: ignore[no-any-return]
-
-
-def _propagate(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph: bool,
-               targets: Sequence[Var] | None) -> tuple[dict[Any, Sum], dict[Any, Sum]]:
-    pending: dict[Any, Sum] = {}
-    leaves: dict[Any, Sum] = {}
-    at_targets: dict[Any, Sum] = {}
+    pending: Sums = {}
+    leaves: Sums = {}
+    at_targets: Sums = {}
+    retained: Sums = {}
     ready: list[tuple[int, Node]] = []  # a heap: the largest seq, that is the newest node, first
     wanted = {t._node for t in targets or () if t._node is not None}
     useful = None if targets is None else _leading_to([root for root, _ in roots], targets)
+    check_nan = anomaly_level.get() == LINES_AND_NAN
 
-    def send(target: Node | Var, g: Any, owned: bool) -> None:
+    def send(target: Any, g: Any, owned: bool) -> None:
         sums = leaves if isinstance(target, Var) else pending
         present = sums.get(target)
         if present is not None:
@@ -68,33 +58,40 @@ def _propagate(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_
             send(target, g, False)
     while ready:
         node = heapq.heappop(ready)[1]
-        g = pending.pop(node)[0]
+        g, owned = pending.pop(node)
         if node.hooks:
-            g = _run_hooks(node.hooks, g)
+            g = _run_hooks(node.hooks, own((g, owned)))
         if node.retained is not None and (holder := node.retained()) is not None:
-            holder._grad = own((g, False))
+            retained[holder] = g, False
         if node in wanted:
             at_targets[node] = g, False
         fresh, metas, parents = node.op.fresh, node.metas, node.parents
-        for position, result in node.op.gradients(node, g, create_graph, useful):
-            meta = metas[position]
-            if meta is None:  # not a Tensor: the outputs of a Function, gathered by its own ops
-                send(parents[position], result, False)
-                continue
-            array = result.array
-            if array.shape != meta[0] or array.dtype is not meta[1]:
-                result = reduce_to(result, meta[0], meta[1], node.op.name)
+        refuse_nan = check_nan or node.check_nan
+        if useful is not None and useful.isdisjoint(parents):
+            continue
+        try:
+            for position, result in node.op.gradients(node, g, create_graph, useful):
+                meta = metas[position]
+                if meta is None:  # not a Tensor: the outputs of a Function, gathered by its own ops
+                    send(parents[position], result, False)
+                    continue
                 array = result.array
+                if array.shape != meta[0] or array.dtype is not meta[1]:
+                    result = reduce_to(result, meta[0], meta[1], node.op.name)
+                    array = result.array
+                if refuse_nan:
+                    _refuse_nan(node, position, result)
+                send(parents[position], result, fresh and array.base is None and array is not g.array)
+        except Exception as error:
             if node.trace is not None:
-                _refuse_nan(node, position, result)
-            send(parents[position], result, fresh and array.base is None and array is not g.array)
+                error.add_note(f"{node.op.name} was recorded at {node.trace}")
+            raise
         if not keep_graph:
             node.free()
-    for leaf, (g, owned) in leaves.items():
+    for leaf, total in leaves.items():
         if leaf._hooks:
-            hooked = _run_hooks(leaf._hooks, g)
-            leaves[leaf] = hooked, owned and hooked is g
-    return leaves, at_targets
+            leaves[leaf] = _run_hooks(leaf._hooks, own(total)), False  # a hook may have kept its argument
+    return leaves, at_targets, retained
 
 
 def reduce_to(g: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) -> Tensor:
@@ -116,8 +113,8 @@ def reduce_to(g: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) 
 
 def own(total: Sum) -> Tensor:
     """The gradient in memory of its own."""
-    g, owned = total
-    if owned:
+    g: Tensor = total[0]
+    if total[1]:
         return g
     return g.clone() if g._requires_grad else wrap(g.backend.copy(g.array), g.backend)
 
@@ -129,27 +126,32 @@ def accumulate(sums: dict[Any, Sum], create_graph: bool) -> None:
             present = leaf._grad
             if present is None:
                 leaf._grad = own(total)
-            elif create_graph or present._requires_grad:
+            elif create_graph or present._requires_grad or not present.array.flags.writeable:
                 leaf._grad = present + total[0]
             else:
-                present.backend.run("add", present.array, present.array, total[0].array)
                 present._bump()
+                present.backend.run("add", present.array, present.array, total[0].array)
 
 
 def _run_hooks(hooks: dict[int, Callable[[Tensor], Tensor | None]], g: Tensor) -> Tensor:
     for hook in tuple(hooks.values()):
         replaced = hook(g)
-        if replaced is not None:
-            if replaced.shape != g.shape:
-                raise ShapeError(f"a gradient hook returned shape {replaced.shape} for a gradient of shape {g.shape}")
-            g = replaced
+        if replaced is None:
+            continue
+        if not isinstance(replaced, Var):
+            raise DTypeError(f"a gradient hook must return a Tensor or None, got {type(replaced).__name__}")
+        if (replaced.array.shape, replaced.array.dtype) != (g.array.shape, g.array.dtype):
+            raise ShapeError(f"a gradient hook returned {replaced.dtype.name} {tuple(replaced.shape)} for a gradient "
+                             f"that is {g.dtype.name} {tuple(g.shape)}")
+        g = replaced
     return g
 
 
 def _refuse_nan(node: Node, position: int, g: Tensor) -> None:
     if bool(np.isnan(g.backend.to_numpy(g.array)).any()):
+        where = node.trace or "an unknown line: run the forward pass under detect_anomaly too"
         raise GradError(f"{node.op.name}: its gradient for input '{node.op.input_name(position)}' holds NaN; "
-                        f"recorded at {node.trace}")
+                        f"recorded at {where}")
 
 
 def _leading_to(roots: Sequence[Var], targets: Sequence[Var]) -> set[Any]:
@@ -168,14 +170,21 @@ def _leading_to(roots: Sequence[Var], targets: Sequence[Var]) -> set[Any]:
     return useful
 
 
-def _listed(tensors: Any) -> list[Any]:
-    return [tensors] if isinstance(tensors, Var) else list(tensors)
+def _listed(what: str, tensors: Any) -> list[Any]:
+    """One Tensor, or several, as a list. Raises DTypeError for what is none."""
+    if isinstance(tensors, Var):
+        return [tensors]
+    listed = list(tensors) if isinstance(tensors, Iterable) else [tensors]
+    for i, t in enumerate(listed):
+        if not (isinstance(t, Var) or (t is None and what == "gradient")):
+            raise DTypeError(f"{what} {i} must be a Tensor, got {type(t).__name__}")
+    return listed
 
 
 def _roots(outputs: Any, gradients: Any) -> list[tuple[Tensor, Tensor]]:
     """Pair each output with its incoming gradient, 1 for a single-element output without one."""
-    tensors = _listed(outputs)
-    given = [None] * len(tensors) if gradients is None else _listed(gradients)
+    tensors = _listed("output", outputs)
+    given = [None] * len(tensors) if gradients is None else _listed("gradient", gradients)
     if len(given) != len(tensors):
         raise GradError(f"got {len(tensors)} tensors and {len(given)} gradients")
     pairs = []
@@ -188,11 +197,13 @@ def _roots(outputs: Any, gradients: Any) -> list[tuple[Tensor, Tensor]]:
         array = tensor.array
         if g is None:
             if array.size != 1:
-                raise GradError(f"grad can be implicitly created only for scalar outputs, got shape {tuple(array.shape)}; "
-                                "reduce it (.sum(), .mean()) or pass gradient=")
+                raise GradError("grad can be implicitly created only for scalar outputs, got shape "
+                                f"{tuple(array.shape)}; reduce it (.sum(), .mean()) or pass gradient=")
             g = wrap(tensor.backend.fill("fill", array.shape, array.dtype, 1), tensor.backend)
         elif g.array.shape != array.shape:
             raise ShapeError(f"gradient of shape {tuple(g.shape)} for an output of shape {tuple(array.shape)}")
+        elif g.backend is not tensor.backend:
+            raise DeviceError(f"gradient on '{g.device}' for an output on '{tensor.device}'; move it with .to(device)")
         pairs.append((tensor, g if g.array.dtype == array.dtype else g.to(tensor.dtype)))
     return pairs
 
@@ -211,17 +222,24 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     >>> x.grad
     tensor(6.)
     """
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    run_with_grad(create_graph, _backward, tensors, grad_tensors, keep_graph, create_graph, inputs)
+
+
+def _backward(tensors: Any, grad_tensors: Any, keep_graph: bool, create_graph: bool, inputs: Any) -> None:
     targets = None if inputs is None else _targets(inputs)
-    leaves, nodes = propagate(_roots(tensors, grad_tensors), create_graph=create_graph, targets=targets,
-                              keep_graph=create_graph if retain_graph is None else retain_graph)
+    leaves, nodes, retained = propagate(_roots(tensors, grad_tensors), create_graph=create_graph, targets=targets,
+                                        keep_graph=keep_graph)
     if targets is not None:
         leaves = {t: leaves[t] if t._node is None else nodes[t._node]
                   for t in targets if (t in leaves if t._node is None else t._node in nodes)}
+    leaves.update(retained)
     accumulate(leaves, create_graph)
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
-         create_graph: bool = False, allow_unused: bool = False, materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
+         create_graph: bool = False, allow_unused: bool = False,
+         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
     """The gradients of `outputs` with respect to `inputs`, returned; no `.grad` changes.
 
     Raises GradError for an input that does not require grad or, unless `allow_unused` (then None) or
@@ -232,14 +250,24 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     >>> tl.autograd.grad(g, x)
     (tensor(12.),)
     """
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    return run_with_grad(create_graph, _grad, outputs, inputs, grad_outputs, keep_graph, create_graph, allow_unused,
+                         materialize_grads)
+
+
+def _grad(outputs: Any, inputs: Any, grad_outputs: Any, keep_graph: bool, create_graph: bool, allow_unused: bool,
+          materialize_grads: bool) -> tuple[Tensor | None, ...]:
     targets = _targets(inputs)
-    leaves, nodes = propagate(_roots(outputs, grad_outputs), create_graph=create_graph, targets=targets,
-                              keep_graph=create_graph if retain_graph is None else retain_graph)
+    leaves, nodes, retained = propagate(_roots(outputs, grad_outputs), create_graph=create_graph, targets=targets,
+                                        keep_graph=keep_graph)
+    accumulate(retained, create_graph)
     result: list[Tensor | None] = []
     for i, target in enumerate(targets):
-        total = leaves.get(target) if target._node is None else nodes.get(target._node)
+        sums, key = (leaves, target) if target._node is None else (nodes, target._node)
+        total = sums.get(key)
         if total is not None:
-            result.append(total[0] if create_graph else own(total))
+            result.append(own(total))
+            sums[key] = total[0], False  # an input that is listed twice gets memory of its own twice
         elif materialize_grads:
             result.append(wrap(target.backend.fill("fill", target.array.shape, target.array.dtype, 0), target.backend))
         elif allow_unused:
@@ -251,7 +279,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
 
 
 def _targets(inputs: Any) -> list[Any]:
-    targets = _listed(inputs)
+    targets = _listed("input", inputs)
+    if not targets:
+        raise GradError("the list of inputs is empty; name at least one tensor")
     for i, target in enumerate(targets):
         refresh(target)
         if not target._requires_grad:

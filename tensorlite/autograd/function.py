@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import random
-from ..errors import GradError
+from ..backends import Backend
+from ..errors import DTypeError, GradError
 from .engine import propagate
-from .mode import grad_enabled
-from .op import Op
+from .mode import grad_enabled, run_with_grad
+from .op import Op, in_graph, needs_grad, tie_to_root
 from .tape import Node, Saved, Var, intact, save, wrap
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
-def _without_recording(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a user's function unrecorded, in a copy of the context: this thread's mode is never touched."""
-
-    def call() -> Any:
-        grad_enabled.set(False)
-        return function(*args)
-
-    return contextvars.copy_context().run(call)
-
-
 class FunctionContext:
     """What `Function.forward` leaves for `Function.backward`: saved tensors and any attributes."""
 
-    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+    def __init__(self, name: str, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
+        self._name = name
         self._to_save: tuple[Any, ...] = ()
-        self._saved: list[tuple[Saved | None, Node | Var | None]] = []
+        self._saved: list[tuple[Saved, Backend, Node | Var | None] | None] = []
+        self._outputs: list[tuple[tuple[int, ...], Any, Backend] | None] = []  # of each: shape, dtype, backend
         self._non_differentiable: tuple[Any, ...] = ()
+        self._dirty: tuple[Any, ...] = ()
         self._materialize = True
         self._create_graph = False
 
@@ -46,6 +39,10 @@ class FunctionContext:
         """Say which outputs carry no gradient."""
         self._non_differentiable = outputs
 
+    def mark_dirty(self, *inputs: Tensor) -> None:
+        """Say which inputs forward changes in place; it must return them, and the same tensors come out of apply."""
+        self._dirty = inputs
+
     def set_materialize_grads(self, value: bool) -> None:
         """Whether backward gets zeros (the default) or None for outputs that no gradient reached."""
         self._materialize = value
@@ -53,16 +50,14 @@ class FunctionContext:
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors given to save_for_backward. Raises GradError if one was modified in place since."""
-        result: list[Tensor | None] = []
-        for saved, parent in self._saved:
-            tensor = None if saved is None else wrap(intact(saved, self._name, "saved tensor"), self._backend)
-            if tensor is not None and self._create_graph and parent is not None:
-                if isinstance(parent, Var):
-                    tensor = parent  # type: ignore[assignment]
-                else:
-                    tensor._node, tensor._requires_grad = parent, True
-            result.append(tensor)
-        return tuple(result)
+        return tuple(None if entry is None else self._unpack(*entry) for entry in self._saved)
+
+    def _unpack(self, saved: Saved, backend: Backend, parent: Node | Var | None) -> Tensor:
+        tensor = wrap(intact(saved, self._name, "saved tensor"), backend)
+        tensor._version = saved[1]
+        if not self._create_graph or parent is None:
+            return tensor
+        return in_graph(tensor, parent, self._name)
 
 
 class _Slots(dict[int, Any]):
@@ -84,31 +79,40 @@ class _FunctionOp(Op):
         self.fresh = False  # a user's backward may return anything, also what it saved
         self.function = function
 
-    def gradients(self, node: Node, g: _Slots, create_graph: bool, useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+    def gradients(self, node: Node, g: _Slots, create_graph: bool,
+                  useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
         ctx: FunctionContext | None = node.params.get("ctx")
         if ctx is None:
             raise GradError(f"{self.name}: trying to backward through the graph a second time: its saved values are "
                             "freed. Pass retain_graph=True to the first backward if the graph is needed again")
         ctx._create_graph = create_graph
-        incoming = [g.get(i) if i in g or not ctx._materialize else _zeros(meta) for i, meta in enumerate(ctx._outputs)]
-        results = self.function.backward(ctx, *incoming)
-        results = results if isinstance(results, tuple) else (results,)
-        if len(results) < len(node.parents):
-            raise GradError(f"{self.name}.backward returned {len(results)} gradients for {len(node.parents)} inputs")
+        incoming = [g.get(i) for i in range(len(ctx._outputs))]
+        if ctx._materialize:
+            incoming = [_zeros(*meta) if given is None and meta else given
+                        for given, meta in zip(incoming, ctx._outputs, strict=True)]
+        returned = self.function.backward(ctx, *incoming)
+        results = returned if isinstance(returned, tuple) else (returned,)
+        count = len(node.parents)
+        if len(results) < count or any(r is not None for r in results[count:]):
+            raise GradError(f"{self.name}.backward returned {len(results)} gradients for {count} inputs; "
+                            "return one, or None, for each argument of forward")
         for position, (parent, result) in enumerate(zip(node.parents, results, strict=False)):
-            if parent is not None and result is not None:
-                yield position, result
+            if parent is None or result is None:
+                continue
+            if not isinstance(result, Var):
+                raise DTypeError(f"{self.name}.backward must return Tensors or None, got {type(result).__name__}")
+            yield position, result
 
 
-def _zeros(meta: tuple[Any, ...]) -> Tensor:
-    shape, dtype, backend = meta
+def _zeros(shape: tuple[int, ...], dtype: Any, backend: Backend) -> Tensor:
     return wrap(backend.fill("fill", shape, dtype, 0), backend)
 
 
 class _OutputOp(Op):
     """Carries the gradient of one output of a Function to the node of the Function."""
 
-    def gradients(self, node: Node, g: Any, create_graph: bool, useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+    def gradients(self, node: Node, g: Any, create_graph: bool,
+                  useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
         yield 0, _Slots({node.params["output"]: g})
 
 
@@ -163,11 +167,21 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
-        """Run forward, and record the Function if an argument requires grad."""
-        needs = tuple(isinstance(a, Var) and bool(a.requires_grad) for a in args)  # type: ignore[attr-defined]
-        ctx = FunctionContext(needs)
-        result = _without_recording(lambda: cls.forward(ctx, *args, **kwargs))
+        """Run forward, and record the Function if an argument requires grad.
+
+        Raises GradError for a keyword argument that requires grad: backward has no place for its gradient.
+        """
+        needs = tuple(isinstance(a, Var) and needs_grad(a) for a in args)
+        for name, value in kwargs.items():
+            if isinstance(value, Var) and needs_grad(value) and grad_enabled.get():
+                raise GradError(f"{cls.__name__}: the argument '{name}' requires grad and must be passed by position")
+        ctx = FunctionContext(cls.__name__, needs)
+        result = run_with_grad(False, cls.forward, ctx, *args, **kwargs)
         outputs = result if isinstance(result, tuple) else (result,)
+        for t in ctx._dirty:
+            t._bump()
+            if not any(t is out for out in outputs):
+                raise GradError(f"{cls.__name__}.forward marked an input as dirty that it does not return")
         if True in needs and grad_enabled.get():
             outputs = cls._record(ctx, args, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]
@@ -177,45 +191,65 @@ class Function:
         parents = tuple(((a._node or a) if need else None) for a, need in zip(args, ctx.needs_input_grad, strict=True))
         metas = tuple((a.array.shape, a.array.dtype) if isinstance(a, Var) else None for a in args)
         node = _FunctionNode(cls._op, parents, metas, {}, {"ctx": ctx})
-        results, made = _hang_outputs(node, outputs, ctx._non_differentiable)
-        edges = {id(a): parent for a, parent in zip(args, parents, strict=True) if isinstance(a, Var)}
-        ctx._name = cls.__name__
-        ctx._backend = next(a.backend for a in args if isinstance(a, Var))
         ctx._outputs = [(o.array.shape, o.array.dtype, o.backend) if isinstance(o, Var) else None for o in outputs]
+        results, made = _hang_outputs(node, outputs, args, ctx._non_differentiable, ctx._dirty)
+        edges = {id(a): parent for a, parent in zip(args, parents, strict=True) if isinstance(a, Var)}
+        edges.update((id(t), made.get(id(t))) for t in ctx._dirty)  # their contents are the output's
         for t in ctx._to_save:
-            saved = None if t is None else save(t)
-            parent = edges.get(id(t))
-            ctx._saved.append((saved, None if t is None else parent if parent is not None else made.get(id(t))))
-        ctx._to_save = ()
+            edge = None if t is None else edges.get(id(t))
+            parent = edge if edge is not None else made.get(id(t))  # `or` would ask a leaf for its truth
+            ctx._saved.append(None if t is None else (save(t), t.backend, parent))
+        ctx._to_save = ctx._dirty = ctx._non_differentiable = ()
         return results
 
 
-def _hang_outputs(node: Node, outputs: tuple[Any, ...], excluded: tuple[Any, ...] = ()) -> tuple[tuple[Any, ...], dict[int, Node]]:
-    """Fresh tensors for the outputs, each tied to `node`; and the nodes between, by the id of the output."""
+def _hang_outputs(node: Node, outputs: tuple[Any, ...], args: tuple[Any, ...], excluded: tuple[Any, ...],
+                  dirty: tuple[Any, ...] = ()) -> tuple[tuple[Any, ...], dict[int, Node]]:
+    """Tensors for the outputs, each tied to `node`; and the nodes between, by the id of the output."""
     results: list[Any] = []
     made: dict[int, Node] = {}
     for i, out in enumerate(outputs):
         if not isinstance(out, Var) or out.array.dtype.kind in "biu" or any(out is o for o in excluded):
             results.append(out)
             continue
+        output_node = made[id(out)] = Node(_output_op, (node,), (None,), {}, {"output": i})
+        if any(out is t for t in dirty):
+            _require_own_memory(out, node.op.name)
+            out._take_node(output_node)
+            out._generation += 1
+            results.append(out)
+            continue
         fresh = wrap(out.array, out.backend)  # never the argument itself: that one keeps its own history
         fresh._version = out._shared_version()
-        fresh._node = made[id(out)] = Node(_output_op, (node,), (None,), {}, {"output": i})
-        fresh._requires_grad = True
+        fresh._node, fresh._requires_grad = output_node, True
+        for a in args:
+            if isinstance(a, Var) and a.backend is out.backend and a.backend.shares_memory(a.array, out.array):
+                tie_to_root(fresh, a)
+                fresh._frozen_view = True
         results.append(fresh)
     return tuple(results), made
+
+
+def _require_own_memory(x: Var, name: str) -> None:
+    """Refuse to give new history to a leaf that requires grad, or to a part of another tensor."""
+    if x._requires_grad and x._node is None:
+        raise GradError(f"{name}: a leaf Variable that requires grad is being used in an in-place operation; do it "
+                        "under no_grad, or on a .clone()")
+    if x._base is not None:
+        raise GradError(f"{name}: a view is marked as dirty; pass a .clone() of it")
 
 
 class _CheckpointOp(Op):
     """Recomputes a function in backward, then walks the fresh tape from its outputs to its inputs."""
 
-    def gradients(self, node: Node, g: _Slots, create_graph: bool, useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+    def gradients(self, node: Node, g: _Slots, create_graph: bool,
+                  useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
         segment: _Segment = node.params["segment"]
         outputs, entries = segment.run(again=True)
         externals = [_standing_for(p) for p in node.parents[len(entries):]]
         targets = [e for e in entries if e is not None] + externals
         roots = [(outputs[i], gradient) for i, gradient in g.items()]
-        leaves, nodes = propagate(roots, keep_graph=create_graph, create_graph=create_graph, targets=targets)
+        leaves, nodes, _ = propagate(roots, keep_graph=create_graph, create_graph=create_graph, targets=targets)
         for position, target in enumerate([*entries, *externals]):
             if target is not None:
                 total = leaves.get(target) if target._node is None else nodes.get(target._node)
@@ -239,33 +273,33 @@ _checkpoint_op.name, _checkpoint_op.fresh = "checkpoint", False
 class _Segment:
     """A checkpointed call: the function, its arguments, and the random state it started from."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], preserve_rng: bool) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.versions = [save(a) if isinstance(a, Var) else None for a in args]
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+                 preserve_rng: bool) -> None:
+        self.function, self.kwargs = function, kwargs
+        self.args: tuple[Any, ...] = args
+        self.relied_on = [save(a) for a in (*args, *kwargs.values()) if isinstance(a, Var)]
         self.rng = random.get_rng_state() if preserve_rng else None
 
     def run(self, again: bool) -> tuple[tuple[Any, ...], list[Any]]:
         """Run recorded, whatever the mode. Returns the outputs, and per argument the Var at which its tape begins."""
-        for saved in self.versions:
-            if saved is not None:
-                intact(saved, "checkpoint", "argument")
-
-        def recorded() -> tuple[Any, list[Any]]:
-            grad_enabled.set(True)
-            entries = [a.view_as(a) if isinstance(a, Var) and a._requires_grad else None for a in self.args]
-            args = [a if e is None else e for a, e in zip(self.args, entries, strict=True)]
-            return self.function(*args, **self.kwargs), entries
-
+        for saved in self.relied_on:
+            intact(saved, "checkpoint", "argument or parameter")
         now = random.get_rng_state()
-        if again and self.rng is not None:
-            random.set_rng_state(self.rng)
         try:
-            result, entries = contextvars.copy_context().run(recorded)
+            if again and self.rng is not None:
+                random.set_rng_state(self.rng)
+            result, entries = run_with_grad(True, self._recorded)
         finally:
             if again and self.rng is not None:
                 random.set_rng_state(now)
         self.single = not isinstance(result, tuple)
         return ((result,) if self.single else result), entries
+
+    def _recorded(self) -> tuple[Any, list[Any]]:
+        needs = [isinstance(a, Var) and needs_grad(a) for a in self.args]
+        entries = [a.view(a.shape) if need else None for a, need in zip(self.args, needs, strict=True)]
+        args = [a if e is None else e for a, e in zip(self.args, entries, strict=True)]
+        return self.function(*args, **self.kwargs), entries
 
 
 def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | None = None,
@@ -288,19 +322,23 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     start = Node(_checkpoint_op, (), (), {}, {}).seq
     outputs, entries = segment.run(again=False)
     parents = [None if e is None else (a._node or a) for a, e in zip(args, entries, strict=True)]
-    parents += _reached([o for o in outputs if isinstance(o, Var)], start, {id(e._node) for e in entries if e is not None})
-    if all(parent is None for parent in parents):
+    differentiable = [o for o in outputs if isinstance(o, Var) and needs_grad(o)]
+    outside = _reached(differentiable, start, {id(e._node) for e in entries if e is not None})
+    if not differentiable:
         return outputs[0] if segment.single else outputs
+    segment.relied_on += [save(p) for p in outside if isinstance(p, Var)]
+    parents += outside
     node = Node(_checkpoint_op, tuple(parents), (None,) * len(parents), {}, {"segment": segment})
-    results, _ = _hang_outputs(node, outputs)
+    constant = tuple(o for o in outputs if isinstance(o, Var) and not o._requires_grad)
+    results, _ = _hang_outputs(node, outputs, (*args, *outside), constant)
     return results[0] if segment.single else results
 
 
-def _reached(outputs: list[Any], start: int, entries: set[int]) -> list[Any]:
+def _reached(outputs: list[Var], start: int, entries: set[int]) -> list[Any]:
     """The leaves and older nodes (seq below `start`) that the fresh tape of `outputs` leans on."""
     found: dict[int, Any] = {}
     seen: set[int] = set()
-    stack = [o._node for o in outputs if o._node is not None]
+    stack: list[Any] = [o._node or o for o in outputs]
     while stack:
         node = stack.pop()
         if id(node) in seen or id(node) in entries:

@@ -6,16 +6,19 @@ no library code switches one, so an interrupt inside the library can never leave
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 grad_enabled: ContextVar[bool] = ContextVar("tensorlite_grad_enabled", default=True)
-anomaly_enabled: ContextVar[bool] = ContextVar("tensorlite_anomaly_enabled", default=False)
+LINES, LINES_AND_NAN = 1, 2  # what detect_anomaly asks for
+anomaly_level: ContextVar[int] = ContextVar("tensorlite_anomaly_level", default=0)
 
 
 def is_grad_enabled() -> bool:
@@ -25,57 +28,84 @@ def is_grad_enabled() -> bool:
 
 def is_anomaly_enabled() -> bool:
     """Whether `detect_anomaly` is on in this thread."""
-    return anomaly_enabled.get()
+    return anomaly_level.get() > 0
+
+
+def run_with_grad(enabled: bool, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    """Call a function with recording on or off, in a copy of the context: the caller's mode is never touched."""
+    context = contextvars.copy_context()
+    context.run(grad_enabled.set, enabled)
+    return context.run(function, *args, **kwargs)
 
 
 class _Mode:
     """A context manager and decorator that gives one context variable a value; may be nested and reused."""
 
-    variable: ContextVar[bool] = grad_enabled
+    variable: ContextVar[Any] = grad_enabled
 
-    def __init__(self, value: bool) -> None:
+    def __init__(self, value: Any) -> None:
         self.value = value
-        self._previous: list[bool] = []
+        self._previous: list[Any] = []
 
     def __enter__(self) -> None:
-        self._previous.append(self.variable.get())
-        self.variable.set(self.value)
+        previous = self.variable.get()
+        self._previous.append(previous)
+        try:
+            self.variable.set(self.value)
+        except BaseException:  # an interrupt right after the switch: __exit__ will not be called
+            self.variable.set(previous)
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         self.variable.set(self._previous.pop())
 
-    def __call__(self, function: F) -> F:
-        """The function, run under this mode; a generator function is under it while its body runs."""
+    def _again(self) -> _Mode:
+        """The same mode for one call of a decorated function: calls may overlap in time, in threads and generators."""
+        mode = _Mode(self.value)
+        mode.variable = self.variable
+        return mode
 
-        def new() -> _Mode:
-            mode = _Mode(self.value)
-            mode.variable = self.variable
-            return mode
+    def __call__(self, function: F) -> F:
+        """The function, run under this mode; a generator or coroutine function is under it while its body runs."""
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with new():
+            with self._again():
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
-        def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             generator = function(*args, **kwargs)
-            sent = None
-            try:
-                while True:
-                    with new():
-                        try:
-                            item = generator.send(sent)
-                        except StopIteration as stop:
-                            return stop.value
-                    sent = yield item
-            finally:
-                generator.close()
+            resume = functools.partial(generator.send, None)
+            while True:
+                with self._again():
+                    try:
+                        item = resume()
+                    except StopIteration as stop:
+                        return stop.value
+                try:
+                    resume = functools.partial(generator.send, (yield item))
+                except BaseException as error:  # thrown in by the caller, or GeneratorExit
+                    resume = functools.partial(generator.throw, error)
 
-        return cast(F, generate if inspect.isgeneratorfunction(function) else call)
+        @functools.wraps(function)
+        async def await_(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return await function(*args, **kwargs)
+
+        if inspect.isgeneratorfunction(function):
+            return cast(F, generate)
+        return cast(F, await_ if inspect.iscoroutinefunction(function) else call)
 
 
-class no_grad(_Mode):
+class _Switch(_Mode):
+    """A mode that needs no argument, so that `@no_grad` does as well as `@no_grad()`."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        return super().__new__(cls) if function is None or isinstance(function, bool) else cls()(function)
+
+
+class no_grad(_Switch):
     """Record nothing: `with no_grad():` or `@no_grad()` or `@no_grad`.
 
     >>> x = tl.ones(2, requires_grad=True)
@@ -85,25 +115,22 @@ class no_grad(_Mode):
     False
     """
 
-    def __new__(cls, function: Any = None) -> Any:
-        mode = super().__new__(cls)
-        if function is None:
-            return mode
-        mode.__init__()
-        return mode(function)
-
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class enable_grad(_Mode):
+class enable_grad(_Switch):
     """Record, also inside `no_grad`."""
-
-    def __new__(cls, function: Any = None) -> Any:
-        return no_grad.__new__(cls, function)  # type: ignore[arg-type]
 
     def __init__(self) -> None:
         super().__init__(True)
+
+
+class inference_mode(_Switch):
+    """PyTorch's name for evaluation without recording. Here it is `no_grad`, and with `mode=False` `enable_grad`."""
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
 
 
 class set_grad_enabled(_Mode):
@@ -123,20 +150,14 @@ class set_grad_enabled(_Mode):
         return super().__call__(function)
 
 
-class inference_mode(_Mode):
-    """PyTorch's name for evaluation without recording. Here it is `no_grad`, with `mode=False` for no change."""
-
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__(not mode and grad_enabled.get())
-
-
 class detect_anomaly(_Mode):
-    """Remember the source line of every operation, and stop backward at the first NaN gradient, naming that line.
+    """Remember the source line of every operation, for the errors of a later backward through it.
 
-    Costs a walk up the stack per operation: for finding faults, not for training.
+    backward stops at the first NaN gradient (unless `check_nan=False`), naming the operation and that line; other
+    errors in a rule name it too. Costs a walk up the stack per operation: for finding faults, not for training.
     """
 
-    variable = anomaly_enabled
+    variable = anomaly_level
 
-    def __init__(self) -> None:
-        super().__init__(True)
+    def __init__(self, check_nan: bool = True) -> None:
+        super().__init__(LINES_AND_NAN if check_nan else LINES)

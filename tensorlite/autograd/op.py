@@ -7,8 +7,9 @@
     exp.rules(x=lambda g, out: g * out)   # per input: its gradient, in differentiable operations on Tensors
 
 A rule's parameter names say what it needs, and so what is saved: `g` (the incoming gradient), `out`, inputs and
-parameters by their names, `shapes` (of all inputs), and for a variadic input its `position`. Only what the inputs that require grad need is saved. A rule
-works on the promoted, broadcast problem; the engine brings its result to the input's shape and dtype.
+parameters by their names, `shapes` (of all inputs), and for a variadic input its `position`. Only what the inputs that
+require grad need is saved. A rule works on the promoted, broadcast problem; the engine brings its result to the
+input's shape and dtype.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import linecache
 import sys
 import types
 from collections.abc import Callable, Container, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, overload
 
 import numpy as np
 
 from .. import dtypes
 from ..backends import SCALARS, Array, Backend
 from ..errors import DeviceError, DTypeError, GradError
-from .mode import anomaly_enabled, grad_enabled
-from .tape import Node, Saved, Var, intact, wrap
+from .mode import LINES_AND_NAN, anomaly_level, grad_enabled, run_with_grad
+from .tape import Node, Var, intact, wrap
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -71,6 +72,7 @@ class Op:
                 raise ValueError(f"{self.name} has no input {name!r}")
             self.rule_of[name] = rule, tuple(inspect.signature(rule).parameters)
         self._has_rule = [name in self.rule_of for name in self.inputs]
+        self._plans.clear()
 
     def input_name(self, position: int) -> str:
         """The name of an input; all inputs of a variadic op share the last name."""
@@ -108,7 +110,9 @@ class Op:
         return out
 
     def _record(self, out: Tensor, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
-        """Hang a node on `out` if some input that requires grad has a rule."""
+        """Hang a node on `out` if it can require grad, and some input that does has a rule."""
+        if out.array.dtype.kind in "biu":
+            return
         has_rule = self._has_rule
         parents: list[Node | Var | None] = []
         metas = []
@@ -135,8 +139,9 @@ class Op:
                 saved[name] = source
         out._node = node = Node(self, tuple(parents), tuple(metas), saved, params, plan)
         out._requires_grad = True
-        if anomaly_enabled.get():
-            node.trace = user_line()
+        level = anomaly_level.get()
+        if level:
+            node.trace, node.check_nan = user_line(), level == LINES_AND_NAN
 
     def _plan(self, needs: tuple[bool, ...]) -> Plan:
         """What to save and to run when the inputs marked in `needs` require grad; made once for each such pattern."""
@@ -148,12 +153,19 @@ class Op:
         self._plans[needs] = plan
         return plan
 
-    def gradients(self, node: Node, g: Any, create_graph: bool, useful: Container[Any] | None) -> Iterable[tuple[int, Any]]:
+    def gradients(self, node: Node, g: Any, create_graph: bool,
+                  useful: Container[Any] | None) -> Iterable[tuple[int, Any]]:
         """Per input that needs one: its position and its gradient, still in the promoted, broadcast shape."""
         plan = node.plan
         assert plan is not None
         values = _unpack(node, g.backend, create_graph)
         values["g"] = g
+        if self.promote is not NONE:
+            dtype = g.array.dtype
+            for name in node.saved or ():
+                value = values[name]
+                if isinstance(value, Var) and value.array.dtype is not dtype:
+                    values[name] = value.to(dtypes.from_numpy(dtype))  # type: ignore[attr-defined]
         if plan.wants_shapes:
             values["shapes"] = [meta and meta[0] for meta in node.metas]
         results = []
@@ -206,22 +218,25 @@ def _unpack(node: Node, backend: Backend, create_graph: bool) -> dict[str, Any]:
         if type(saved) is tuple:
             tensor = wrap(saved[0] if saved[1][0] == saved[2] else intact(saved, node.op.name, name), backend)
             tensor._version = saved[1]
-            values[name] = _in_graph(node, name, tensor) if create_graph else tensor
+            values[name] = _at_its_place(node, name, tensor) if create_graph else tensor
         else:
             values[name] = saved
     return values
 
 
-def _in_graph(node: Node, name: str, tensor: Tensor) -> Tensor:
+def _at_its_place(node: Node, name: str, tensor: Tensor) -> Tensor:
     """A saved tensor in its place in the graph, for rules that are recorded in their turn."""
-    op = node.op
-    parent = node if name == "out" else node.parents[op.inputs.index(name)]
+    parent = node if name == "out" else node.parents[node.op.inputs.index(name)]
+    return tensor if parent is None else in_graph(tensor, parent, node.op.name)
+
+
+def in_graph(tensor: Tensor, parent: Node | Var, name: str) -> Tensor:
+    """A saved tensor as the result of `parent`, or that leaf itself. Raises GradError if a leaf has new memory now."""
     if isinstance(parent, Var):
         if parent.array is not tensor.array:
-            raise GradError(f"{op.name}: its input '{name}' was given other memory since; call forward again")
+            raise GradError(f"{name}: a tensor that it saved was given other memory since; call forward again")
         return parent  # type: ignore[return-value]
-    if parent is not None:
-        tensor._node, tensor._requires_grad = parent, True
+    tensor._node, tensor._requires_grad = parent, True
     return tensor
 
 
@@ -299,22 +314,54 @@ def _link_view(out: Tensor, source: Tensor, op: Op, params: dict[str, Any]) -> N
     """Tie a view to its root: one version counter, and the way to make its history anew."""
     if not source.backend.shares_memory(out.array, source.array):
         return
-    out._version = source._shared_version()
-    if source._frozen_view or (source._requires_grad and not grad_enabled.get()):
-        out._frozen_view = True
-        return
-    root = out._base = source if source._base is None else source._base
+    tie_to_root(out, source)
     out._replay = (*source._replay, (op, params))
-    out._generation = root._generation
+    out._frozen_view = source._frozen_view or (source._requires_grad and not grad_enabled.get())
+
+
+def tie_to_root(view: Var, source: Var) -> None:
+    """Give a tensor that shares memory with another one its version counter and its root."""
+    root = view._base = source if source._base is None else source._base
+    view._version = source._shared_version()
+    view._generation = root._generation
 
 
 def refresh(view: Var) -> None:
     """Make a view's history anew if its memory took part in a recorded in-place change since it was made."""
     base = view._base
-    if base is None or view._generation == base._generation or not grad_enabled.get():
+    if base is None or view._generation == base._generation:
         return
-    fresh = base
-    for op, params in view._replay:
-        fresh = op(fresh, **params)
-    view._node, view._requires_grad = fresh._node, fresh._requires_grad
+    require_shared(view, base)
+    if view._frozen_view:
+        if view._requires_grad or grad_enabled.get():
+            refuse_frozen("used after a change in place of the memory it shares")
+        return
+    view._take_node(run_with_grad(True, _replayed, base, view._replay)._node)
     view._generation = base._generation
+
+
+def refuse_frozen(what: str) -> NoReturn:
+    raise GradError("a view that was made under no_grad, or returned by a Function or checkpoint of its input, is "
+                    f"being {what} while recording; make the view with grad enabled, use a .clone() of it, or change "
+                    "it under no_grad")
+
+
+def needs_grad(x: Var) -> bool:
+    """`x.requires_grad`, with the history of a view made anew where that is due."""
+    if x._base is not None:
+        refresh(x)
+    return x._requires_grad
+
+
+def _replayed(base: Var, replay: tuple[tuple[Callable[..., Any], dict[str, Any]], ...]) -> Any:
+    view = base
+    for function, params in replay:
+        view = function(view, **params)
+    return view
+
+
+def require_shared(view: Var, base: Var) -> None:
+    """Refuse a view whose root was given other memory (through `.data = ...`): their histories have parted."""
+    if view.array.size and not base.backend.shares_memory(base.array, view.array):
+        raise GradError(f"a view of shape {tuple(view.array.shape)} no longer shares memory with the tensor it was "
+                        "made of, and one of them is changed in place; make the view anew")

@@ -64,8 +64,9 @@ class Node:
     """
 
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
-    retained: weakref.ref[Tensor] | None = None  # the tensor that wants this node's gradient in its .grad
+    retained: weakref.ref[Var] | None = None  # the tensor that wants this node's gradient in its .grad
     trace: str | None = None  # the user's source line, under detect_anomaly
+    check_nan: bool = False  # whether backward stops at a NaN that this node makes
 
     def __init__(self, op: Op, parents: tuple[Node | Var | None, ...], metas: tuple[Any, ...],
                  saved: dict[str, Any], params: dict[str, Any], plan: Plan | None = None) -> None:
@@ -89,7 +90,7 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.name()}>"
 
-    def retain(self, tensor: Tensor) -> None:
+    def retain(self, tensor: Var) -> None:
         """Store the gradient that arrives here in `tensor.grad` too, as long as the tensor lives."""
         self.retained = weakref.ref(tensor)
 
@@ -130,10 +131,10 @@ class Var:
     _node: Node | None = None
     _version: Version | None = None
     _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
-    _base: Tensor | None = None
+    _base: Var | None = None
     _replay: tuple[tuple[Op, dict[str, Any]], ...] = ()
     _generation: int = 0  # of a root: recorded in-place changes so far; of a view: those its node knows of
-    _frozen_view: bool = False  # a view made under no_grad of a tensor that requires grad
+    _frozen_view: bool = False  # a view whose history cannot be made anew: see op.refuse_frozen
 
     def _shared_version(self) -> Version:
         version = self._version
@@ -145,6 +146,15 @@ class Var:
         """Say that the memory was changed in place; a backward that needs the old contents will refuse."""
         if self._version is not None:  # else nothing was saved of it, and nothing shares it
             self._version[0] += 1
+
+    def _take_node(self, node: Node | None) -> None:
+        """Have another history from now on; `retain_grad` moves along, as in PyTorch."""
+        old = self._node
+        self._node, self._requires_grad = node, node is not None
+        if old is not None and old.retained is not None and old.retained() is self:
+            old.retained = None
+            if node is not None:
+                node.retain(self)
 
     def _set(self, other: Var) -> None:
         """Hold another tensor's array and device from now on, keeping identity and grad settings."""

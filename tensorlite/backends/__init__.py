@@ -105,6 +105,13 @@ def normalize_dim(op: str, dim: int, ndim: int) -> int:
     return dim % limit
 
 
+def dimension(op: str, dim: int, shape: tuple[int, ...]) -> int:
+    """normalize_dim for what cannot do without a dimension. Raises ShapeError for a 0-d shape."""
+    if not shape:
+        raise ShapeError(f"{op}: a 0-d tensor has no dimension {dim}; give it one with .reshape(1)")
+    return normalize_dim(op, dim, len(shape))
+
+
 def normalize_dims(op: str, dims: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """Dimensions counted from the left, all of them for None. Raises ShapeError for one named twice."""
     if dims is None:
@@ -122,6 +129,7 @@ class Backend(ABC):
     device: Device
     kernels: Mapping[str, Kernel]
     observers: tuple[Observer, ...] = ()
+    empty: Callable[..., Array]  # (shape, dtype): a dense, row-major array of unspecified contents
 
     @abstractmethod
     def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
@@ -138,10 +146,6 @@ class Backend(ABC):
     def missing(self, kernel: str) -> DeviceError:
         """The error for a kernel that is not in the table."""
         return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
-
-    @abstractmethod
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A dense, row-major array of unspecified contents."""
 
     @abstractmethod
     def from_numpy(self, array: np.ndarray) -> Array:
@@ -179,7 +183,7 @@ class Backend(ABC):
                 elif a.shape != shape:
                     shape = broadcast_shapes(kernel, *[a.shape for a in args if type(a) not in SCALARS])
                     break
-        out = self.empty(shape, dtype or common)
+        out = self.empty(shape or (), dtype or common)
         self.run(kernel, out, *args)
         return out
 

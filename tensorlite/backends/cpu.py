@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import dtypes
 from ..errors import ArgumentError, DTypeError, OutOfRangeError
 from . import Array, Backend, Device, Kernel, cpu_optim, philox
 from .cpu_math import erf, sigmoid, softplus
@@ -47,7 +48,7 @@ class CpuBackend(Backend):
         if out.dtype is _F32:
             context.run(function, out, *args, **params)
         else:
-            context.run(_run_wide, function, out, args, params)
+            context.run(_run_wide, kernel, function, out, args, params)
         contexts.append(context)
         if self.observers:
             self.tell(kernel, out, args, params)
@@ -71,8 +72,21 @@ class CpuBackend(Backend):
         """NumPy has finished when it returns."""
 
 
-def _run_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
-    """Run a kernel; where elements are stored in 16 bits, compute in float32 and round once."""
+def _run_wide(kernel: str, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """Run any kernel but float32's, and name what it does not take: here NumPy's own refusals become ours."""
+    try:
+        if out.dtype.kind == "b" and kernel in _NOT_OF_BOOLS:
+            raise TypeError("bool tensors are not numbers; use .to(tl.int64), or a logical operation")
+        _compute_wide(function, out, args, params)
+    except (TypeError, OverflowError) as error:
+        if isinstance(error, DTypeError):
+            raise
+        taken = [dtypes.from_numpy(a.dtype).name if isinstance(a, np.ndarray) else repr(a) for a in args]
+        raise DTypeError(f"{kernel} does not take ({', '.join(taken)}): {error}") from None
+
+
+def _compute_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """Where elements are stored in 16 bits, compute in float32 and round once."""
     narrow = out.dtype.char in _NARROW
     if function in HANDLES_NARROW or not (narrow or any(_is_narrow(a) for a in args)):
         return function(out, *args, **params)
@@ -132,18 +146,6 @@ _POWERS: dict[Any, Callable[..., Any]] = {
 }
 
 
-def sub(out: Array, x: Any, y: Any) -> None:
-    if out.dtype.kind == "b":
-        raise DTypeError("sub: bool tensors have no '-'; use ^ or logical_not")
-    np.subtract(x, y, out)
-
-
-def neg(out: Array, x: Any) -> None:
-    if out.dtype.kind == "b":
-        raise DTypeError("neg: bool tensors have no '-'; use ~ or logical_not")
-    np.negative(x, out)
-
-
 def rsqrt(out: Array, x: Array) -> None:
     np.sqrt(x, out)
     np.reciprocal(out, out)
@@ -178,8 +180,15 @@ def relu(out: Array, x: Array) -> None:
 
 
 def relu_grad(out: Array, g: Array, y: Array) -> None:
-    np.greater(y, out.dtype.type(0), out)
-    np.multiply(out, g, out)
+    """g, or 0 where y <= 0: chosen by bits, for a product with 0 would make NaN of an infinite g."""
+    if out.size < 2048:
+        np.copyto(out, g)
+        np.putmask(out, np.less_equal(y, 0), 0)
+        return
+    bits = out.view(f"i{out.itemsize}")
+    np.less_equal(y, out.dtype.type(0), bits)
+    np.subtract(bits, 1, bits)  # 0, or all bits set
+    np.bitwise_and(bits, g.view(bits.dtype), bits)
 
 
 def sigmoid_grad(out: Array, g: Array, y: Array) -> None:
@@ -282,13 +291,13 @@ def _count(x: Array, dims: tuple[int, ...]) -> int:
 def var(out: Array, x: Array, *, dims: tuple[int, ...], correction: float) -> None:
     count = _count(x, dims)
     centered = x - (np.add.reduce(x, axis=dims, keepdims=True) * (1 / count) if count else 0)
-    np.add.reduce(np.square(centered, out=centered), axis=dims, out=out, keepdims=True)
+    np.add.reduce(np.square(centered), axis=dims, out=out, keepdims=True)
     np.divide(out, max(count - correction, 0), out)
 
 
 def logsumexp(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
-    shift = np.maximum.reduce(x, axis=dims, keepdims=True, initial=-np.inf)
-    shift[np.isinf(shift)] = 0  # an infinite maximum would give inf - inf
+    top = np.maximum.reduce(x, axis=dims, keepdims=True, initial=-np.inf)
+    shift = np.where(np.isinf(top), 0, top)  # an infinite maximum would give inf - inf
     np.add.reduce(np.exp(x - shift), axis=dims, out=out, keepdims=True)
     np.log(out, out)
     np.add(out, shift, out)
@@ -413,6 +422,9 @@ def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple
 
 
 def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...]) -> None:
+    if len(indices) == 1 and np.maximum.reduce(indices[0].view(np.uint64), axis=None, initial=0) < x.shape[dims[0]]:
+        np.take(x, indices[0], axis=dims[0], out=out, mode="clip")  # all in range; other modes would copy twice
+        return
     try:
         np.copyto(out, x[_key(indices, dims)])
     except IndexError:
@@ -448,7 +460,7 @@ def _accumulating(ufunc: np.ufunc) -> Kernel:
 
 
 _UNARY: dict[str, Callable[..., Any]] = {
-    "abs": np.absolute, "square": np.square, "reciprocal": np.reciprocal,
+    "neg": np.negative, "abs": np.absolute, "square": np.square, "reciprocal": np.reciprocal,
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
     "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
@@ -458,7 +470,7 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "logical_not": np.logical_not, "bitwise_not": np.invert, "sigmoid": sigmoid,
 }
 _BINARY: dict[str, Callable[..., Any]] = {
-    "add": np.add, "mul": np.multiply, "div": np.true_divide,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
     "maximum": np.maximum, "minimum": np.minimum, "atan2": np.arctan2, "copysign": np.copysign,
     "logaddexp": np.logaddexp,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
@@ -477,7 +489,7 @@ KERNELS: dict[str, Kernel] = {
     # filling and copying
     "copy": copy, "fill": fill, "arange": arange, "concat": concat, "where": where, "clamp": clamp,
     # elementwise
-    "neg": neg, "sign": sign, "rsqrt": rsqrt, "erf": erf_kernel, "sub": sub, "pow": pow,
+    "sign": sign, "rsqrt": rsqrt, "erf": erf_kernel, "pow": pow,
     "floor_divide": _dividing(np.floor_divide), "remainder": _dividing(np.remainder), "fmod": _dividing(np.fmod),
     # activations and their derivatives
     "relu": relu, "relu_grad": relu_grad, "sigmoid_grad": sigmoid_grad, "tanh_grad": tanh_grad,
@@ -497,4 +509,5 @@ KERNELS: dict[str, Kernel] = {
 KERNELS |= philox.KERNELS | cpu_optim.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put} | {KERNELS[n] for n in cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW})
+_NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear"})  # NumPy refuses the first two; its products are "or"
 UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it

@@ -21,7 +21,7 @@ def relu(be: Backend, x: Array) -> Array:
 
 @op
 def relu_grad(be: Backend, grad: Array, y: Array) -> Array:
-    """g where y > 0, else 0."""
+    """0 where y <= 0, else g."""
     return be.elementwise("relu_grad", grad, y)
 
 
@@ -173,4 +173,4 @@ softplus_grad.rules(
 
 def logsigmoid(x: Tensor) -> Tensor:
     """ln sigmoid(x) = -softplus(-x), finite for every finite x."""
-    return -softplus(-x, threshold=math.inf)
+    return softplus(x * -1.0, threshold=math.inf) * -1.0

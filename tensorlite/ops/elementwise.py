@@ -16,6 +16,7 @@ from ..dtypes import finfo
 from ..errors import ArgumentError, DTypeError
 from .activation import sigmoid
 from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
+from .movement import full_like
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -65,7 +66,7 @@ def _div(be: Backend, x: Array, y: Array) -> Array:
 
 
 _div.name = "div"
-_div.rules(x=lambda g, y: _div(g, y), y=lambda g, y, out: neg(_div(mul(g, out), y)))
+_div.rules(x=lambda g, y: _div(g, y), y=lambda g, x, y: neg(_div(mul(g, _div(x, y)), y)))  # out may be changed in place
 
 
 def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -76,7 +77,9 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
         return floor_divide(x, y)
     if rounding_mode != "trunc":
         raise ArgumentError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
-    return _div(sub(x, fmod(x, y)), y).to(result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)]))
+    if result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)]).is_floating_point:
+        return trunc(_div(x, y))
+    return floor_divide(sub(x, fmod(x, y)), y)
 
 
 @op(promote=ANY)
@@ -100,7 +103,7 @@ def fmod(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("fmod", x, y)
 
 
-fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, _div(sub(x, fmod(x, y)), y))))
+fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, div(x, y, rounding_mode="trunc"))))
 
 
 @op(promote=ANY)
@@ -111,8 +114,8 @@ def pow(be: Backend, x: Array, y: Array) -> Array:
 
 def _pow_x(g: Any, x: Any, y: Any) -> Any:
     if isinstance(y, Var):
-        return mul(g, where(eq(y, 0), 0.0, mul(y, pow(x, sub(y, 1)))))
-    return mul(g, 0.0) if y == 0 else mul(mul(g, pow(x, y - 1)), y)
+        return where(eq(y, 0), 0.0, mul(g, mul(y, pow(x, sub(y, 1)))))
+    return full_like(g, 0) if y == 0 else mul(mul(g, pow(x, y - 1)), y)
 
 
 def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
@@ -130,7 +133,7 @@ def sign(be: Backend, x: Array) -> Array:
     return be.elementwise("sign", x)
 
 
-sign.rules(x=lambda g: mul(g, 0.0))
+sign.rules(x=lambda g: full_like(g, 0))
 
 
 @op
@@ -314,13 +317,19 @@ atan.rules(x=lambda g, x: _div(g, add(square(x), 1.0)))
 
 @op(promote=FLOAT)
 def atan2(be: Backend, x: Array, y: Array) -> Array:
-    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent)."""
+    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent). The gradient at 0 is 0."""
     return be.elementwise("atan2", x, y)
 
 
+def _square_radius(x: Any, y: Any) -> Any:
+    """x² + y², and 1 at the origin."""
+    squares = add(square(x), square(y))
+    return where(eq(squares, 0), 1.0, squares)
+
+
 atan2.rules(
-    x=lambda g, x, y: mul(g, _div(y, add(square(x), square(y)))),
-    y=lambda g, x, y: neg(mul(g, _div(x, add(square(x), square(y))))),
+    x=lambda g, x, y: mul(g, _div(y, _square_radius(x, y))),
+    y=lambda g, x, y: neg(mul(g, _div(x, _square_radius(x, y)))),
 )
 
 
@@ -398,7 +407,7 @@ def round_(be: Backend, x: Array) -> Array:
 
 
 for _step in (floor, ceil, trunc, round_):
-    _step.rules(x=lambda g: mul(g, 0.0))
+    _step.rules(x=lambda g: full_like(g, 0))
 
 
 def round(x: Tensor, *, decimals: int = 0) -> Tensor:
@@ -412,7 +421,7 @@ def maximum(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("maximum", x, y)
 
 
-maximum.rules(x=lambda g, x, y: mul(g, _wins(gt, x, y)), y=lambda g, x, y: mul(g, _wins(gt, y, x)))
+maximum.rules(x=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)))
 
 
 @op(promote=ANY)
@@ -421,12 +430,12 @@ def minimum(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("minimum", x, y)
 
 
-minimum.rules(x=lambda g, x, y: mul(g, _wins(lt, x, y)), y=lambda g, x, y: mul(g, _wins(lt, y, x)))
+minimum.rules(x=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)))
 
 
-def _wins(better: Any, x: Any, y: Any) -> Any:
-    """1 where x is chosen, ½ at a tie, 0 elsewhere; 1 also for a NaN x, which is passed on."""
-    return where(eq(x, y), 0.5, where(logical_or(better(x, y), isnan(x) if isinstance(x, Var) else x != x), 1.0, 0.0))
+def _shared(g: Any, loses: Any, ties: Any) -> Any:
+    """g for the chosen operand, ½ g at a tie, else 0, whatever g is; a NaN wins and loses against nothing, as in PyTorch."""
+    return where(ties, mul(g, 0.5), where(loses, 0.0, g))
 
 
 @op(promote=ANY)
@@ -435,7 +444,7 @@ def _clamp(be: Backend, x: Array, *, min: Any, max: Any) -> Array:
 
 
 _clamp.name = "clamp"
-_clamp.rules(x=lambda g, x, min, max: mul(g, _inside(x, min, max)))
+_clamp.rules(x=lambda g, x, min, max: where(_inside(x, min, max), g, 0.0))
 
 
 def _inside(x: Any, low: Any, high: Any) -> Any:
@@ -494,7 +503,7 @@ def copysign(be: Backend, x: Array, y: Array) -> Array:
     return be.elementwise("copysign", x, y)
 
 
-copysign.rules(x=lambda g, x, y: mul(g, mul(sign(x), copysign(1.0, y))), y=lambda g: mul(g, 0.0))
+copysign.rules(x=lambda g, x, out: mul(g, mul(sign(x), sign(out))), y=lambda g: mul(g, 0.0))
 
 
 @op(promote=FLOAT)
@@ -507,7 +516,9 @@ erf.rules(x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)
 
 
 def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """x + weight·(end - x)."""
+    """x + weight·(end - x), for floating dtypes."""
+    if not x.dtype.is_floating_point:
+        raise DTypeError(f"lerp: expected a floating dtype, got {x.dtype.name}; use .float()")
     return add(x, mul(weight, sub(end, x)))
 
 
@@ -523,6 +534,8 @@ def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
 
 def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """x with NaN and the infinities replaced: by 0 and the largest finite values unless given."""
+    if not x.dtype.is_floating_point:
+        return x.clone()
     limits = finfo(x.dtype)
     x = where(isnan(x), nan, x)
     x = where(eq(x, math.inf), limits.max if posinf is None else posinf, x)
@@ -531,6 +544,8 @@ def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf:
 
 def isclose(x: Tensor, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """|x - y| <= atol + rtol·|y|, elementwise; equal infinities are close."""
+    if not x.dtype.is_floating_point:
+        x = x.double()  # the difference of unsigned integers would wrap
     close = logical_or(eq(x, y), logical_and(le(abs(sub(x, y)), add(mul(abs(y), rtol), atol)), isfinite(sub(x, y))))
     return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close
 

@@ -14,12 +14,14 @@ import numpy as np
 from .. import dtypes
 from ..autograd.op import op
 from ..autograd.tape import Var
-from ..backends import Array, Backend, broadcast_shapes, normalize_dim
+from ..backends import Array, Backend, broadcast_shapes, dimension, normalize_dim
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
-from .elementwise import maximum, minimum, where
+from .elementwise import add, maximum, minimum, where
+from .logic import isnan
 from .movement import _slice, clone, full_like, narrow
 from .names import numpy_names
-from .reduce import ValuesIndices, amax, amin, argmax, argmin
+from .reduce import ValuesIndices, amax, amin, argmax, argmin, require_elements
+from .reduce import any as any_of
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -216,9 +218,10 @@ def setitem_raw(x: Tensor, key: Any, value: Any) -> None:
 
 def _value_like(x: Any, value: Any) -> Any:
     """A value to be stored in x: as a Tensor of x's dtype, without surplus leading dimensions of 1."""
+    if isinstance(value, (bool, int, float)):
+        return x.new_full((), value)
     if not isinstance(value, Var):
-        array = np.asarray(value, x.array.dtype if np.ndim(value) == 0 else None)
-        value = type(x)._wrap(x.backend.from_numpy(array), x.backend)
+        value = type(x)._wrap(x.backend.from_numpy(np.asarray(value)), x.backend)
     while value.ndim and value.shape[0] == 1 and value.ndim > 1:
         value = value[0]
     return value.to(x.dtype)
@@ -305,7 +308,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 @numpy_names
 def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     """The listed slices of dimension `dim`; `index` is a vector."""
-    dim = normalize_dim("index_select", dim, x.ndim)
+    dim = dimension("index_select", dim, x.shape)
     array = _raw_index("index_select", index, x.backend)
     if array.ndim > 1:
         raise ShapeError(f"index_select: expected a vector of indices, got shape {tuple(array.shape)}")
@@ -318,9 +321,13 @@ def _source(x: Any, src: Any, array: Any) -> Any:
         return type(x)._wrap(x.backend.fill("fill", array.shape, x.array.dtype, src), x.backend)
     for d, n in enumerate(array.shape):
         src = narrow(src, d, 0, n)
-    if src.array.dtype != x.array.dtype:
-        raise DTypeError(f"scatter: x is {x.dtype.name} but src is {src.dtype.name}; convert one with .to(dtype)")
+    _same_dtype("scatter", x, src)
     return src
+
+
+def _same_dtype(name: str, x: Any, source: Any) -> None:
+    if source.array.dtype != x.array.dtype:
+        raise DTypeError(f"{name}: x is {x.dtype.name} but the source {source.dtype.name}; convert one with .to(dtype)")
 
 
 def scatter(x: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
@@ -338,19 +345,18 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """A copy of x with alpha·source added to the listed slices of dimension `dim`; duplicates add up."""
-    dim = normalize_dim("index_add", dim, x.ndim)
+    dim = dimension("index_add", dim, x.shape)
     array = _raw_index("index_add", index, x.backend).reshape(-1)
     expected = (*x.shape[:dim], array.size, *x.shape[dim + 1:])
     if source.shape != expected:
         raise ShapeError(f"index_add: source has shape {tuple(source.shape)}, expected {expected}")
-    return x + index_spread(source * alpha if alpha != 1 else source, indices=(array,), dims=(dim,), shape=x.shape)
+    _same_dtype("index_add", x, source)
+    return add(x, index_spread(source, indices=(array,), dims=(dim,), shape=x.shape), alpha=alpha)
 
 
 def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """x with `value` where the (broadcast) bool mask holds."""
-    if isinstance(value, (bool, int, float)) and x.array.dtype.kind in "iu":
-        value = int(value)
-    return where(mask, value, x)
+    """x with `value`, in x's dtype, where the (broadcast) bool mask holds."""
+    return where(mask, _value_like(x, value), x)
 
 
 def masked_select(x: Tensor, mask: Tensor) -> Tensor:
@@ -363,7 +369,7 @@ def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
     """The positions of nonzero elements, int64: a (count, ndim) matrix, or one vector per dimension."""
     values = x.backend.to_numpy(x.array)
     found = np.nonzero(np.atleast_1d(values)) if as_tuple else (np.argwhere(values),)
-    positions = tuple(type(x)._wrap(x.backend.from_numpy(i.astype(_INT64)), x.backend) for i in found)
+    positions = tuple(type(x)._wrap(x.backend.from_numpy(i.astype(_INT64, order="C")), x.backend) for i in found)
     return positions if as_tuple else positions[0]
 
 
@@ -398,8 +404,12 @@ def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = 
     dim = normalize_dim("topk", dim, x.ndim)
     if not 0 <= k <= (x.shape[dim] if x.ndim else 1):
         raise OutOfRangeError(f"topk: k={k} is outside dimension {dim} of shape {tuple(x.shape)}")
-    best = sort(x, dim, descending=largest)
-    return ValuesIndices(*[narrow(part, dim, 0, k) for part in best]) if x.ndim else best
+    return _pick(x, dim, narrow(argsort(x, dim, largest), dim, 0, k)) if x.ndim else sort(x)
+
+
+def _pick(x: Tensor, dim: int, order: Tensor) -> ValuesIndices:
+    """The elements at `order` along `dim`, in memory of their own."""
+    return ValuesIndices(gather(x, dim, order), order.contiguous())
 
 
 def _extremum(name: str, find: Any, reduce: Any, x: Any, dim: int | None, keepdim: bool) -> Any:
@@ -429,22 +439,27 @@ def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
 @numpy_names
 def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median; with `dim`, (values, indices) along it."""
+    """The lower median; with `dim`, (values, indices) along it. NaN if one is NaN. Raises ShapeError for no elements."""
     if dim is None:
         return median(x.flatten(), 0).values
-    n = x.shape[normalize_dim("median", dim, x.ndim)]
-    values, order = (narrow(part, dim, (n - 1) // 2, 1) for part in sort(x, dim))
-    return ValuesIndices(values, order) if keepdim else ValuesIndices(values.squeeze(dim), order.squeeze(dim))
+    if not x.ndim:
+        return sort(x, dim)
+    dim = normalize_dim("median", dim, x.ndim)
+    require_elements("median", x, (dim,))
+    order = narrow(argsort(x, dim), dim, (x.shape[dim] - 1) // 2, 1)
+    spoilt = isnan(x)
+    middle = _pick(x, dim, where(any_of(spoilt, dim, keepdim=True), argmax(spoilt, dim, keepdim=True), order))
+    return middle if keepdim else ValuesIndices(*[part.squeeze(dim) for part in middle])
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """The matrices' lower triangles, zeros above diagonal number `diagonal`."""
-    return where(_triangle(x, diagonal, lower=True), x, 0)
+    return where(_triangle(x, diagonal, lower=True), x, x.new_zeros(()))
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The matrices' upper triangles, zeros below diagonal number `diagonal`."""
-    return where(_triangle(x, diagonal, lower=False), x, 0)
+    return where(_triangle(x, diagonal, lower=False), x, x.new_zeros(()))
 
 
 def _triangle(x: Any, diagonal: int, lower: bool) -> Any:
@@ -462,15 +477,18 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor, dim: int | None = None) 
     if dim is None:
         return repeat_interleave(x.flatten(), repeats, 0)
     counts = repeats.backend.to_numpy(repeats.array) if isinstance(repeats, Var) else repeats
-    n = x.shape[normalize_dim("repeat_interleave", dim, x.ndim)]
+    n = x.shape[dimension("repeat_interleave", dim, x.shape)]
     return index_select(x, dim, np.repeat(np.arange(n), counts))
 
 
 @numpy_names
 def diff(x: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     """x[i+1] - x[i] along `dim`, n times."""
-    size = x.shape[normalize_dim("diff", dim, x.ndim)]
-    for step in range(n):
-        later, earlier = narrow(x, dim, 1, size - step - 1), narrow(x, dim, 0, size - step - 1)
+    dim = dimension("diff", dim, x.shape)
+    for _ in range(n):
+        rest = x.shape[dim] - 1
+        if rest < 0:
+            break
+        later, earlier = narrow(x, dim, 1, rest), narrow(x, dim, 0, rest)
         x = later != earlier if x.array.dtype.kind == "b" else later - earlier
     return x

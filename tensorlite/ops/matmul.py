@@ -192,7 +192,7 @@ def _diagonals(x: Any, labels: list[str]) -> tuple[Any, list[str]]:
 
 def _sum_out(x: Any, labels: list[str], kept: set[str]) -> tuple[Any, list[str]]:
     gone = tuple(i for i, c in enumerate(labels) if c not in kept)
-    return (sum(x, gone) if gone else x), [c for c in labels if c in kept]
+    return (sum(x, gone, dtype=x.dtype) if gone else x), [c for c in labels if c in kept]
 
 
 def _contract(x: Any, xs: list[str], y: Any, ys: list[str], later: set[str]) -> tuple[Any, list[str]]:

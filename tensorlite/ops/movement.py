@@ -17,6 +17,7 @@ from ..backends import (
     Array,
     Backend,
     broadcast_shapes,
+    dimension,
     get,
     normalize_dim,
     normalize_dims,
@@ -32,12 +33,22 @@ if TYPE_CHECKING:
 
 
 @op
-def cast(be: Backend, x: Array, *, dtype: Any) -> Array:
-    """A copy in another dtype; floats become integers by truncation."""
+def _cast(be: Backend, x: Array, *, dtype: Any) -> Array:
     return be.cast(x, dtype)
 
 
-cast.rules(x=lambda g: g)  # the engine brings g back to x's dtype
+@op
+def _discretize(be: Backend, x: Array, *, dtype: Any) -> Array:
+    return be.cast(x, dtype)
+
+
+_cast.name, _discretize.name = "cast", "cast_to_integers"
+_cast.rules(x=lambda g: g)  # the engine brings g back to x's dtype
+
+
+def cast(x: Tensor, *, dtype: np.dtype[Any]) -> Tensor:
+    """A copy in another dtype. Floats become integers by truncation, and carry no gradient then."""
+    return (_discretize if dtype.kind in "biu" else _cast)(x, dtype=dtype)
 
 
 @op
@@ -129,7 +140,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Dimension `dim` split into `sizes`, one of which may be -1."""
-    dim = normalize_dim("unflatten", dim, x.ndim)
+    dim = dimension("unflatten", dim, x.shape)
     return _reshape(x, shape=(*x.shape[:dim], *resolve_shape("unflatten", sizes, x.shape[dim]), *x.shape[dim + 1:]))
 
 
@@ -242,7 +253,7 @@ place.rules(g=lambda g, key: _slice(g, key=key))
 
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` slices of dimension `dim` from `start`; a view. Raises ShapeError outside the size."""
-    dim = normalize_dim("narrow", dim, x.ndim)
+    dim = dimension("narrow", dim, x.shape)
     start = start + x.shape[dim] if start < 0 else start
     if not 0 <= start <= start + length <= x.shape[dim]:
         raise ShapeError(f"narrow: start {start} and length {length} exceed dimension {dim} of size {x.shape[dim]}")
@@ -251,12 +262,14 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def select(x: Tensor, dim: int, index: int) -> Tensor:
     """One slice of dimension `dim`, which goes away; a view."""
-    return x[(slice(None),) * normalize_dim("select", dim, x.ndim) + (index,)]
+    return x[(slice(None),) * dimension("select", dim, x.shape) + (index,)]
 
 
 @op(view=True)
 def _diagonal(be: Backend, x: Array, *, offset: Any, dim1: Any, dim2: Any) -> Array:
-    return x.diagonal(offset, dim1, dim2)
+    diagonal = x.diagonal(offset, dim1, dim2)
+    diagonal.flags.writeable = x.flags.writeable  # NumPy makes it read-only
+    return diagonal
 
 
 @op
@@ -276,7 +289,7 @@ diagonal_place.rules(g=lambda g, offset, dim1, dim2: _diagonal(g, offset=offset,
 
 
 def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonal of the planes (dim1, dim2), as the last dimension; a read-only view."""
+    """The diagonal of the planes (dim1, dim2), as the last dimension; a view."""
     a, b = (normalize_dim("diagonal", d, x.ndim) for d in (dim1, dim2))
     if x.ndim < 2 or a == b:
         raise ShapeError(f"diagonal: two different dimensions are needed, got {dim1} and {dim2} of {tuple(x.shape)}")
@@ -326,9 +339,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = list(tensors)
     if not tensors:
         raise ArgumentError("cat: expected a non-empty list of Tensors")
-    kept = [t for t in tensors if t.shape != (0,)] or tensors[:1]  # PyTorch lets empty vectors join anything
     dtype = result_dtype([t.array for t in tensors])
-    first = kept[0].shape
+    first = next((t.shape for t in tensors if t.shape != (0,)), (0,))
+    kept = [t for t in tensors if t.shape != (0,) or len(first) == 1]  # PyTorch lets empty vectors join anything
     dim = normalize_dim("cat", dim, len(first))
     for t in kept:
         outside, expected = ((*shape[:dim], *shape[dim + 1:]) for shape in (t.shape, first))
@@ -352,19 +365,19 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 @numpy_names
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """All slices of dimension `dim`, which goes away."""
-    dim = normalize_dim("unbind", dim, x.ndim)
+    dim = dimension("unbind", dim, x.shape)
     return tuple(_slice(x, key=(slice(None),) * dim + (i,)) for i in range(x.shape[dim]))
 
 
 @numpy_names
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of `split_size` (the last may be smaller), or of the listed sizes, along `dim`."""
-    dim = normalize_dim("split", dim, x.ndim)
+    dim = dimension("split", dim, x.shape)
     n = x.shape[dim]
     if isinstance(split_size, int):
-        if split_size <= 0:
+        if split_size < 0 or (split_size == 0 and n):
             raise ArgumentError(f"split: split_size must be positive, got {split_size}")
-        pieces = [min(split_size, n - start) for start in range(0, n, split_size)] or [0]
+        pieces = [min(split_size, n - start) for start in range(0, n, split_size or 1)] or [0]
     else:
         pieces = list(split_size)
         if sum(pieces) != n:
@@ -378,16 +391,18 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size, the last smaller: 4 chunks of 5 are 3 pieces."""
     if chunks < 1:
         raise ArgumentError(f"chunk: chunks must be positive, got {chunks}")
-    n = x.shape[normalize_dim("chunk", dim, x.ndim)]
-    return split(x, max(1, -(-n // chunks)), dim)
+    n = x.shape[dimension("chunk", dim, x.shape)]
+    return split(x, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 @numpy_names
 def tensor_split(x: Tensor, sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Exactly `sections` pieces, the first ones larger by one; or cut at the listed indices."""
-    dim = normalize_dim("tensor_split", dim, x.ndim)
+    dim = dimension("tensor_split", dim, x.shape)
     n = x.shape[dim]
     if isinstance(sections, int):
+        if sections < 1:
+            raise ArgumentError(f"tensor_split: sections must be positive, got {sections}")
         small, larger = divmod(n, sections)
         return split(x, [small + (i < larger) for i in range(sections)], dim)
     cuts = [min(max(c + n if c < 0 else c, 0), n) for c in sections]
@@ -418,7 +433,7 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     if len(by) != len(along):
         raise ArgumentError(f"roll: shifts {shifts} and dims {dims} must be equally many")
     for shift, dim in zip(by, along, strict=True):
-        n = x.shape[normalize_dim("roll", dim, x.ndim)]
+        n = x.shape[dimension("roll", dim, x.shape)]
         cut = -shift % n if n else 0
         x = cat([narrow(x, dim, cut, n - cut), narrow(x, dim, 0, cut)], dim)
     return x
@@ -478,14 +493,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         raise ArgumentError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
     if any(t.ndim > 1 for t in listed):
         raise ShapeError(f"meshgrid: expected vectors, got shapes {[tuple(t.shape) for t in listed]}")
-    swap = indexing == "xy" and len(listed) > 1
-    if swap:
-        listed[0], listed[1] = listed[1], listed[0]
     shape = tuple(t.array.size for t in listed)
     grids = [expand(t.reshape((1,) * i + (-1,) + (1,) * (len(listed) - 1 - i)), shape) for i, t in enumerate(listed)]
-    if swap:
-        grids = [transpose(g, 0, 1) for g in (grids[1], grids[0], *grids[2:])]
-    return tuple(grids)
+    return tuple(transpose(g, 0, 1) for g in grids) if indexing == "xy" and len(grids) > 1 else tuple(grids)
 
 
 def real(x: Tensor) -> Tensor:

@@ -109,9 +109,8 @@ _var.rules(x=lambda g, x, dims, correction: mul(
 
 
 def _freedom(shape: tuple[int, ...], dims: tuple[int, ...], correction: float) -> float:
-    """The divisor of a variance; NaN where no value is free to vary."""
-    free = _count(shape, dims) - correction
-    return free if free > 0 else math.nan
+    """The divisor of a variance; 0 becomes tiny, so that its inverse is inf."""
+    return (_count(shape, dims) - correction) or math.ulp(0.0)
 
 
 @numpy_names
@@ -135,8 +134,13 @@ def var(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool
 @numpy_names
 def std(x: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: float | None = None) -> Tensor:
-    """√var; the arguments are those of `var`."""
-    return sqrt(var(x, dim, unbiased, keepdim, correction=correction))
+    """√var, with the arguments of `var`; the gradient is 0 where it is 0."""
+    return _root(var(x, dim, unbiased, keepdim, correction=correction))
+
+
+def _root(x: Tensor) -> Tensor:
+    """√x, whose derivative at 0 is taken as 0."""
+    return mul(sqrt(where(eq(x, 0), 1.0, x)), ne(x, 0))
 
 
 @op
@@ -189,7 +193,8 @@ _amax.rules(x=_extremum_rule)
 _amin.rules(x=_extremum_rule)
 
 
-def _nonempty(name: str, x: Any, dims: tuple[int, ...]) -> None:
+def require_elements(name: str, x: Any, dims: tuple[int, ...]) -> None:
+    """Raise ShapeError where `dims` fold no element into a result that needs one."""
     if 0 in [x.shape[d] for d in dims]:
         raise ShapeError(f"{name}: dimensions {dims} of shape {tuple(x.shape)} are empty: no {name} of nothing")
 
@@ -198,7 +203,7 @@ def _nonempty(name: str, x: Any, dims: tuple[int, ...]) -> None:
 def amax(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest value over `dim`; NaN if one is NaN. Ties share the gradient. Raises ShapeError for no elements."""
     dims = normalize_dims("amax", dim, x.ndim)
-    _nonempty("amax", x, dims)
+    require_elements("amax", x, dims)
     return _amax(x, dims=dims, keepdim=keepdim)
 
 
@@ -206,7 +211,7 @@ def amax(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 def amin(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest value over `dim`; NaN if one is NaN. Ties share the gradient. Raises ShapeError for no elements."""
     dims = normalize_dims("amin", dim, x.ndim)
-    _nonempty("amin", x, dims)
+    require_elements("amin", x, dims)
     return _amin(x, dims=dims, keepdim=keepdim)
 
 
@@ -226,7 +231,7 @@ _argmax.name, _argmin.name = "argmax", "argmin"
 def _arg(name: str, find: Op, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     dims = normalize_dims(name, dim, x.ndim)
     if x.array.size == 0:
-        _nonempty(name, x, dims)
+        require_elements(name, x, dims)
     return find(x, dims=dims, keepdim=keepdim)
 
 
@@ -290,7 +295,7 @@ def _exp_shifted(x: Any, top: Any) -> Any:
 @numpy_names
 def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over `dim`, without overflow; -inf of only -inf."""
-    return _logsumexp(_floating("logsumexp", x, None), dims=normalize_dims("logsumexp", dim, x.ndim), keepdim=keepdim)
+    return _logsumexp(x if x.dtype.is_floating_point else x.to(dtypes.get_default_dtype()), dims=normalize_dims("logsumexp", dim, x.ndim), keepdim=keepdim)
 
 
 @numpy_names
@@ -298,7 +303,7 @@ def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False)
     """(Σ|x|ᵖ)^(1/p) over `dim`; p may be inf, -inf, 0 (count of nonzeros) or 'fro' (2). The gradient at x = 0 is 0."""
     x = _floating("norm", x, None)
     if p in ("fro", 2):
-        return _euclidean(x, normalize_dims("norm", dim, x.ndim), keepdim)
+        return _root(sum(square(x), dim, keepdim))
     if p == np.inf:
         return amax(abs(x), dim, keepdim)
     if p == -np.inf:
@@ -310,12 +315,6 @@ def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False)
     if not isinstance(p, (int, float)):
         raise ArgumentError(f"norm: p must be a number or 'fro', got {p!r}")
     return pow(sum(pow(abs(x), p), dim, keepdim), 1 / p)
-
-
-def _euclidean(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    """√Σx², whose derivative at 0 is taken as 0."""
-    total = sum(square(x), dims, keepdim)
-    return mul(sqrt(where(eq(total, 0), 1.0, total)), ne(total, 0))
 
 
 @op
