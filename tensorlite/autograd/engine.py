@@ -28,9 +28,10 @@ _accumulate_lock = threading.Lock()
 
 
 def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, create_graph: bool,
-              targets: Sequence[Var] | None = None) -> tuple[Sums, Sums, Sums]:
+              targets: Sequence[Var] | None = None, beyond: bool = True) -> tuple[Sums, Sums, Sums]:
     """Propagate the gradients of the roots, with recording on exactly if `create_graph` (the caller sees to that).
 
+    With `targets` only on the ways that lead to them; without `beyond` only up to them, and not through their hooks.
     Returns the sums that reached leaves, those at target nodes, and those for tensors that retain their gradient.
     """
     pending: Sums = {}
@@ -59,6 +60,9 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
     while ready:
         node = heapq.heappop(ready)[1]
         g, owned = pending.pop(node)
+        if not beyond and node in wanted:
+            at_targets[node] = g, False
+            continue
         if node.hooks:
             g = _run_hooks(node.hooks, own((g, owned)))
         if node.retained is not None and (holder := node.retained()) is not None:
@@ -89,7 +93,7 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
         if not keep_graph:
             node.free()
     for leaf, total in leaves.items():
-        if leaf._hooks:
+        if leaf._hooks and beyond:
             leaves[leaf] = _run_hooks(leaf._hooks, own(total)), False  # a hook may have kept its argument
     return leaves, at_targets, retained
 
@@ -212,6 +216,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
              inputs: Any = None) -> None:
     """Add d(tensors)/d(leaf), weighted by `grad_tensors`, to `.grad` of every leaf (or of `inputs` only).
 
+    inputs        may hold results, which keep their gradient from then on (see Tensor.retain_grad)
     retain_graph  keep saved values for another backward; the default is `create_graph`
     create_graph  record the gradients' own computation, for higher derivatives
 
@@ -228,11 +233,13 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
 
 def _backward(tensors: Any, grad_tensors: Any, keep_graph: bool, create_graph: bool, inputs: Any) -> None:
     targets = None if inputs is None else _targets(inputs)
-    leaves, nodes, retained = propagate(_roots(tensors, grad_tensors), create_graph=create_graph, targets=targets,
-                                        keep_graph=keep_graph)
+    for target in targets or ():
+        if target._node is not None:
+            target._node.retain(target)
+    leaves, _, retained = propagate(_roots(tensors, grad_tensors), create_graph=create_graph, targets=targets,
+                                    keep_graph=keep_graph)
     if targets is not None:
-        leaves = {t: leaves[t] if t._node is None else nodes[t._node]
-                  for t in targets if (t in leaves if t._node is None else t._node in nodes)}
+        leaves = {t: leaves[t] for t in targets if t in leaves}
     leaves.update(retained)
     accumulate(leaves, create_graph)
 

@@ -249,7 +249,8 @@ class _CheckpointOp(Op):
         externals = [_standing_for(p) for p in node.parents[len(entries):]]
         targets = [e for e in entries if e is not None] + externals
         roots = [(outputs[i], gradient) for i, gradient in g.items()]
-        leaves, nodes, _ = propagate(roots, keep_graph=create_graph, create_graph=create_graph, targets=targets)
+        leaves, nodes, _ = propagate(roots, keep_graph=create_graph, create_graph=create_graph, targets=targets,
+                                     beyond=False)  # from there on the walk that came here goes itself
         for position, target in enumerate([*entries, *externals]):
             if target is not None:
                 total = leaves.get(target) if target._node is None else nodes.get(target._node)

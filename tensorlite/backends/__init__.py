@@ -198,8 +198,8 @@ class Backend(ABC):
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Products of matrices (..., n, k) and (..., k, m), batch dimensions broadcast. The caller has checked k."""
-        shape = (*broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
-        return self.fill("matmul", shape, x.dtype, x, y)
+        batch = broadcast_shapes("matmul", x.shape[:-2], y.shape[:-2]) if x.ndim + y.ndim > 4 else ()
+        return self.fill("matmul", (*batch, x.shape[-2], y.shape[-1]), x.dtype, x, y)
 
     def cast(self, array: Array, dtype: np.dtype[Any]) -> Array:
         """A copy of another dtype; the array itself where it already has that dtype."""

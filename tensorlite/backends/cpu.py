@@ -20,6 +20,7 @@ from .cpu_math import erf, sigmoid, softplus
 
 _NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
 _F32 = np.dtype(np.float32)
+_UNSIGNED = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))}
 
 
 def _quiet_context() -> contextvars.Context:
@@ -370,7 +371,7 @@ def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
 
 def cross_entropy(out: Array, logits: Array, target: Array) -> None:
     rows, classes = logits.shape
-    unsigned = target.view(f"u{target.itemsize}")  # a negative label is a huge one
+    unsigned = target.view(_UNSIGNED[target.itemsize])  # a negative label is a huge one
     if rows and np.maximum.reduce(unsigned) >= classes:
         at = int(np.argmax(unsigned >= classes))
         raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {rows}, {classes} classes")
@@ -422,7 +423,7 @@ def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple
 
 
 def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...]) -> None:
-    if len(indices) == 1 and np.maximum.reduce(indices[0].view(np.uint64), axis=None, initial=0) < x.shape[dims[0]]:
+    if len(indices) == 1 and np.maximum.reduce(indices[0].view(_UNSIGNED[8]), axis=None, initial=0) < x.shape[dims[0]]:
         np.take(x, indices[0], axis=dims[0], out=out, mode="clip")  # all in range; other modes would copy twice
         return
     try:

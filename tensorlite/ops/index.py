@@ -6,6 +6,7 @@ A bool mask stands for the integer arrays of its nonzero positions.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def _raw_index(name: str, value: Any, backend: Backend) -> Any:
     if array.size == 0 and not isinstance(value, Var):
         return backend.cast(array, _INT64)
     if array.dtype.kind not in "iu":
-        raise DTypeError(f"{name}: an index must hold integers, got {dtypes.from_numpy(array.dtype).name}")
+        raise DTypeError(f"{name}: an index must hold integers, got {array.dtype.name}")
     if isinstance(value, Var) and value.backend is not backend:
         array = backend.from_numpy(value.backend.to_numpy(array))
     return backend.fill("copy", array.shape, _INT64, array)
@@ -103,61 +104,67 @@ def _raw_index(name: str, value: Any, backend: Backend) -> Any:
 # --- x[key] ---------------------------------------------------------------------------------------------------------
 
 
-def _is_mask(k: Any) -> bool:
-    return (isinstance(k, Var) and k.array.dtype.kind == "b") or isinstance(k, (bool, np.bool_)) or (
-        isinstance(k, (np.ndarray, list)) and np.asarray(k).dtype.kind == "b")
-
-
 def _parse(x: Any, key: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
     """A key as its basic part (a tuple for `_slice`), and integer arrays with the dimensions they index after it."""
-    items = key if isinstance(key, tuple) else (key,)
-    expanded: list[Any] = []
-    for k in items:
-        expanded.extend(_mask_indices(x, k) if _is_mask(k) else [k])
-    consumed = [k for k in expanded if k is not None and k is not Ellipsis and not isinstance(k, _NewDim)]
-    dots = [i for i, k in enumerate(expanded) if k is Ellipsis]
+    items = [_mask(k) for k in (key if isinstance(key, tuple) else (key,))]
+    used = sum([0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1 for k in items])
+    if used > x.ndim:
+        raise OutOfRangeError(f"too many indices for tensor of dimension {x.ndim}: got {used}")
+    dots = [i for i, k in enumerate(items) if k is Ellipsis]
     if len(dots) > 1:
         raise ArgumentError("an index can only have a single ellipsis ('...')")
-    if len(consumed) > x.ndim:
-        raise OutOfRangeError(f"too many indices for tensor of dimension {x.ndim}: got {len(consumed)}")
-    at = dots[0] if dots else len(expanded)
-    expanded[at:at + len(dots)] = [slice(None)] * (x.ndim - len(consumed))
+    at = dots[0] if dots else len(items)
+    items[at:at + len(dots)] = [slice(None)] * (x.ndim - used)
     basic: list[Any] = []
     arrays: list[Any] = []
     dims: list[int] = []
     dim = position = 0  # of x, and of the result of the basic part
-    for k in expanded:
-        if isinstance(k, _NewDim):  # a bool scalar: a new dimension, indexed by no or one zero
-            basic.append(None)
-            arrays.append(k.index)
-            dims.append(position)
-            position += 1
-        elif k is None:
-            basic.append(None)
-            position += 1
-        elif isinstance(k, slice):
-            basic.append(slice(*(None if b is None else int(b) for b in (k.start, k.stop, k.step))))
-            dim, position = dim + 1, position + 1
-        elif _is_integer(k):
+    for k in items:
+        if _is_integer(k):
             basic.append(_checked(int(k), x, dim))
             dim += 1
-        else:
-            basic.append(slice(None))
-            arrays.append(_raw_index("index", k, x.backend))
-            dims.append(position)
-            dim, position = dim + 1, position + 1
+            continue
+        if k is None or isinstance(k, slice):
+            basic.append(_checked_slice(k) if k is not None else None)
+            dim += k is not None
+            position += 1
+            continue
+        found = _nonzero(k, x, dim) if _is_mask(k) else (_raw_index("index", k, x.backend),)
+        basic.extend([None] if _is_mask(k) and k.ndim == 0 else [slice(None)] * len(found))
+        arrays.extend(found)
+        dims.extend(range(position, position + len(found)))
+        dim += k.ndim if _is_mask(k) else 1
+        position += len(found)
     return tuple(basic), tuple(arrays), tuple(dims)
 
 
-class _NewDim:
-    """What a bool scalar in a key stands for."""
+def _mask(k: Any) -> Any:
+    """A bool mask as a NumPy array; anything else as it is."""
+    if isinstance(k, Var) and k.array.dtype.kind == "b":
+        return k.backend.to_numpy(k.array)
+    if isinstance(k, (bool, np.bool_, list)):
+        values = np.asarray(k)
+        return values if values.dtype.kind == "b" else k
+    return k
 
-    def __init__(self, chosen: bool) -> None:
-        self.index = np.zeros(int(chosen), _INT64)
+
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, np.ndarray) and k.dtype.kind == "b"
+
+
+def _nonzero(mask: np.ndarray, x: Any, dim: int) -> tuple[np.ndarray, ...]:
+    """The integer arrays of a mask's nonzero positions. A 0-d one indexes a new dimension, by one zero or by none."""
+    if mask.ndim == 0:
+        return (np.zeros(int(mask), _INT64),)
+    if x.shape[dim:dim + mask.ndim] != mask.shape:
+        raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit {tuple(x.shape)} from dimension {dim} on")
+    return tuple(np.nonzero(mask))
 
 
 def _is_integer(k: Any) -> bool:
-    return isinstance(k, (int, np.integer)) or (isinstance(k, Var) and k.array.ndim == 0 and k.array.dtype.kind in "iu")
+    if isinstance(k, Var):
+        return k.array.ndim == 0 and k.array.dtype.kind in "iu"
+    return isinstance(k, (int, np.integer))
 
 
 def _checked(i: int, x: Any, dim: int) -> int:
@@ -167,18 +174,14 @@ def _checked(i: int, x: Any, dim: int) -> int:
     return i
 
 
-def _mask_indices(x: Any, mask: Any) -> list[Any]:
-    """The integer arrays of the nonzero positions of a bool mask."""
-    values = mask.backend.to_numpy(mask.array) if isinstance(mask, Var) else np.asarray(mask)
-    if values.ndim == 0:
-        return [_NewDim(bool(values))]
-    return list(np.nonzero(values)) if _mask_fits(x, values) else []
-
-
-def _mask_fits(x: Any, mask: np.ndarray) -> bool:
-    if mask.ndim > x.ndim or not any(x.shape[i:i + mask.ndim] == mask.shape for i in range(x.ndim - mask.ndim + 1)):
-        raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit the tensor of shape {tuple(x.shape)}")
-    return True
+def _checked_slice(k: slice) -> slice:
+    try:
+        bounds = [None if b is None else operator.index(b) for b in (k.start, k.stop, k.step)]
+    except TypeError:
+        raise DTypeError(f"a slice takes integers, got {k}") from None
+    if bounds[2] == 0:
+        raise ArgumentError("the step of a slice cannot be 0")
+    return slice(*bounds)
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -196,23 +199,21 @@ def setitem(x: Tensor, key: Any, value: Any) -> Tensor:
     """A copy of x with `value` written at `key`, as the differentiable form of x[key] = value."""
     basic, arrays, dims = _parse(x, key)
     value = _value_like(x, value)
-    if not arrays:
-        return _slice_put(x, value, key=basic)
-    region = _slice(x, key=basic)
-    _refuse_too_large(value, _gathered_shape(region.shape, arrays, dims))
-    return _slice_put(x, _index_put(region, value, indices=arrays, dims=dims), key=basic)
+    _refuse_too_large(value, x, basic, arrays, dims)
+    if arrays:
+        value = _index_put(_slice(x, key=basic), value, indices=arrays, dims=dims)
+    return _slice_put(x, value, key=basic)
 
 
 def setitem_raw(x: Tensor, key: Any, value: Any) -> None:
     """Write `value` at `key` into x's memory, unrecorded."""
     basic, arrays, dims = _parse(x, key)
     value = _value_like(x, value)
+    _refuse_too_large(value, x, basic, arrays, dims)
     region = x.array[(*basic, ...)]
     if arrays:
-        _refuse_too_large(value, _gathered_shape(region.shape, arrays, dims))
         x.backend.run("index_put", region, value.array, *arrays, dims=dims)
     else:
-        _refuse_too_large(value, region.shape)
         x.backend.run("copy", region, value.array)
 
 
@@ -227,13 +228,13 @@ def _value_like(x: Any, value: Any) -> Any:
     return value.to(x.dtype)
 
 
-def _refuse_too_large(value: Any, shape: tuple[int, ...]) -> None:
-    try:
-        fits = broadcast_shapes("setitem", value.shape, shape) == tuple(shape)
-    except ShapeError:
-        fits = False
-    if not fits:
-        raise ShapeError(f"setitem: a value of shape {tuple(value.shape)} does not broadcast to the indexed {tuple(shape)}")
+def _refuse_too_large(value: Any, x: Any, basic: Any, arrays: Any, dims: Any) -> None:
+    """Raise ShapeError for a value that does not broadcast to what the key selects."""
+    selected = x.array[(*basic, ...)].shape
+    shape = _gathered_shape(selected, arrays, dims) if arrays else selected
+    fits = all(n in (1, m) for n, m in zip(reversed(value.shape), reversed(shape), strict=False))
+    if value.ndim > len(shape) or not fits:
+        raise ShapeError(f"setitem: a value of shape {tuple(value.shape)} does not broadcast to the indexed {shape}")
 
 
 @op

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..autograd.op import op
+from ..autograd.op import as_inputs, op
 from ..autograd.tape import Var
 from ..backends import Array, Backend, normalize_dims
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -44,7 +44,9 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     tensor([11.])
     """
     if not (isinstance(x, Var) and isinstance(y, Var)):
-        raise DTypeError(f"matmul: expected two Tensors, got {type(x).__name__} and {type(y).__name__}")
+        x, y = as_inputs("matmul", (x, y))
+        if not (isinstance(x, Var) and isinstance(y, Var)):
+            raise DTypeError(f"matmul: expected two Tensors, got {type(x).__name__} and {type(y).__name__}")
     require_same_dtype("matmul", x, y)
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError("matmul: both factors need at least one dimension; multiply by a 0-d tensor with *")
