@@ -88,9 +88,9 @@ def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol:
     """Whether the gradients of `func(*inputs)` agree with central differences (f(x + eps) - f(x - eps)) / 2·eps.
 
     Inputs that require grad are checked, and must be float64 (else DTypeError). The whole Jacobian is compared; with
-    `fast_mode` one random projection of it. Also checked: each gradient has its input's shape and dtype, a second
-    backward gives the same bits, and the incoming gradient is not changed. Raises GradError where a check fails, or
-    returns False if not `raise_exception`; ArgumentError if no input requires grad.
+    `fast_mode` one random projection of it. Also checked: a second backward gives the same bits, and the incoming
+    gradient is not changed. Raises GradError where a check fails, or returns False if not `raise_exception`;
+    ArgumentError if no input requires grad.
 
     >>> x = tl.tensor([0.5, 2.0], dtype=tl.float64, requires_grad=True)
     >>> tl.testing.gradcheck(lambda x: (x * x).sum(), x)
@@ -199,10 +199,7 @@ def _gradients(output: Tensor, weights: np.ndarray, inputs: list[Tensor]) -> lis
                        for _ in range(2)]
         if not np.array_equal(incoming.cpu().numpy().reshape(-1), weight):
             raise GradError("gradcheck: backward changed the gradient that it was given")
-        for row, x, g, again in zip(rows, inputs, *passes, strict=True):
-            if (g.shape, g.dtype) != (x.shape, x.dtype):
-                raise GradError(f"gradcheck: the gradient of a {x.dtype.name} input of shape {x.shape} is a "
-                                f"{g.dtype.name} of shape {g.shape}")
+        for row, g, again in zip(rows, *passes, strict=True):
             values = g.numpy(force=True).reshape(-1)
             if not np.array_equal(values, again.numpy(force=True).reshape(-1), equal_nan=True):
                 raise GradError("gradcheck: two backward passes gave different gradients")

@@ -239,3 +239,72 @@ def test_reductions_of_nothing(name: str, shape: tuple[int, ...]) -> None:
                     getattr(tl, name)(tl.zeros(shape), **kwargs)
                 continue
             assert_same(getattr(tl, name)(tl.zeros(shape), **kwargs), expected)
+
+
+F = torch.nn.functional
+THREE_OPERANDS = {
+    "where": (lambda a, b, c: tl.where(a > 0, b, c), lambda a, b, c: torch.where(a > 0, b, c)),
+    "clamp": (tl.clamp, torch.clamp), "lerp": (tl.lerp, torch.lerp),
+    "addcmul": (lambda a, b, c: tl.addcmul(a, b, c, value=2), lambda a, b, c: torch.addcmul(a, b, c, value=2)),
+    "addcdiv": (lambda a, b, c: tl.addcdiv(a, b, c + 9.5, value=2),
+                lambda a, b, c: torch.addcdiv(a, b, c + 9.5, value=2)),
+    "add alpha": (lambda a, b, c: tl.add(a, b, alpha=3), lambda a, b, c: torch.add(a, b, alpha=3)),
+    "sub alpha": (lambda a, b, c: tl.sub(a, b, alpha=0.5), lambda a, b, c: torch.sub(a, b, alpha=0.5)),
+    "div floor": (lambda a, b, c: tl.div(a, b * 2 + 1, rounding_mode="floor"),
+                  lambda a, b, c: torch.div(a, b * 2 + 1, rounding_mode="floor")),
+    "div trunc": (lambda a, b, c: tl.div(a, b * 2 + 1, rounding_mode="trunc"),
+                  lambda a, b, c: torch.div(a, b * 2 + 1, rounding_mode="trunc")),
+    "isclose": (lambda a, b, c: tl.isclose(a, b, 0.5, 0.5, True), lambda a, b, c: torch.isclose(a, b, 0.5, 0.5, True)),
+    "masked_fill": (lambda a, b, c: tl.masked_fill(a, b > 0, 2.7), lambda a, b, c: torch.masked_fill(a, b > 0, 2.7)),
+    "fill and copy": (lambda a, b, c: a.clone().copy_(b), lambda a, b, c: a.clone().copy_(b)),
+    "iadd": (lambda a, b, c: a.clone().add_(b), lambda a, b, c: a.clone().add_(b)),
+    "imul": (lambda a, b, c: (a * 1).mul_(b).sub_(c), lambda a, b, c: (a * 1).mul_(b).sub_(c)),
+}
+
+
+@pytest.mark.parametrize("name", THREE_OPERANDS)
+@few
+@given(data=st.data())
+def test_three_operands(name: str, data: st.DataObject) -> None:
+    a, b = data.draw(broadcast_shapes())
+    c = data.draw(st.sampled_from([a, b, ()]))
+    allowed = ("float32", "float64") if name == "isclose" else DTYPES[1:] if "alpha" in name else DTYPES
+    names = [data.draw(st.sampled_from(allowed)) for _ in range(3)]
+    inputs = [pair(data.draw(filled(s)), dtype, True) for s, dtype in zip((a, b, c), names, strict=True)]
+    assert_parity(*THREE_OPERANDS[name], inputs, max((*names, "float32"), key=lambda d: TOLERANCE.get(d, 0)))
+
+
+ACTIVATIONS = {
+    "leaky_relu": (lambda x: tl.ops.leaky_relu(x, negative_slope=0.2), lambda x: F.leaky_relu(x, 0.2)),
+    "elu": (lambda x: tl.ops.elu(x, alpha=0.7), lambda x: F.elu(x, 0.7)), "silu": (tl.ops.silu, F.silu),
+    "gelu": (tl.ops.gelu, F.gelu),
+    "gelu tanh": (lambda x: tl.ops.gelu(x, "tanh"), lambda x: F.gelu(x, approximate="tanh")),
+    "softplus": (lambda x: tl.ops.softplus(x, beta=2.0, threshold=5.0), lambda x: F.softplus(x, 2.0, 5.0)),
+    "logsigmoid": (tl.ops.logsigmoid, F.logsigmoid),
+    "layer_norm": (lambda x: tl.ops.layer_norm(x, None, None, normalized_ndim=1),
+                   lambda x: F.layer_norm(x, x.shape[-1:])),
+    "pad": (lambda x: tl.ops.pad(x, (1, -1), value=3.0), lambda x: F.pad(x, (1, -1), value=3.0)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES[6:])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name: str, dtype: str) -> None:
+    """Near and far from 0, where naive formulas overflow; in double precision also the second derivative."""
+    values = np.array([[-1e4, -30.0, -3.0, -0.7], [-1e-3, 0.3, 2.4, 6.0], [25.0, 100.0, 1e4, 0.0]])
+    inputs = [pair(values, dtype, True)]
+    assert_parity(*ACTIVATIONS[name], inputs)
+    (ours, theirs), (mine, reference) = inputs[0], ACTIVATIONS[name]
+    if dtype == "float64":
+        g, h = tl.autograd.grad(mine(ours).sum(), ours, create_graph=True), torch.autograd.grad(
+            reference(theirs).sum(), theirs, create_graph=True)
+        second, wanted = tl.autograd.grad((g[0] * ours).sum(), ours), torch.autograd.grad((h[0] * theirs).sum(), theirs)
+        assert_same(second, wanted)
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, math.inf, -math.inf, "fro"])
+@pytest.mark.parametrize("dim", [None, 0, (0, 1)])
+def test_norms(p: Any, dim: Any) -> None:
+    for values in ([[3.0, -4.0, 0.0], [1.0, 1.0, 0.0]], [[0.0, 0.0], [0.0, 2.0]]):
+        assert_parity(lambda x: tl.norm(x, p, dim, True), lambda x: torch.norm(x, p, dim, True),
+                      [pair(values, "float64", p != 0)])

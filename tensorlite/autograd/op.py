@@ -259,8 +259,6 @@ def _promoted(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     if op.promote is FLOAT and not target.is_floating_point:
         target = dtypes.get_default_dtype()
     wanted = target.numpy
-    if all(type(a) in SCALARS for a in arrays):
-        raise DTypeError(f"{op.name}: at least one argument must be a Tensor")
     return [a if type(a) in SCALARS else backend.cast(a, wanted) for a in arrays]
 
 
@@ -312,7 +310,7 @@ def user_line() -> str:
 
 def _link_view(out: Tensor, source: Tensor, op: Op, params: dict[str, Any]) -> None:
     """Tie a view to its root: one version counter, and the way to make its history anew."""
-    if not source.backend.shares_memory(out.array, source.array):
+    if out.array.size and not source.backend.shares_memory(out.array, source.array):
         return
     tie_to_root(out, source)
     out._replay = (*source._replay, (op, params))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..autograd.op import FLOAT, op
 from ..backends import Array, Backend
 from ..errors import ArgumentError
+from .wide import computed_wide
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -147,6 +148,11 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
         return _gelu(x)
     if approximate != "tanh":
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return _gelu_by_tanh(x)
+
+
+@computed_wide
+def _gelu_by_tanh(x: Any) -> Any:
     return x * 0.5 * (1.0 + tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
 
 

@@ -17,6 +17,7 @@ from ..errors import ArgumentError, DTypeError
 from .activation import sigmoid
 from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
 from .movement import full_like
+from .wide import computed_wide
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -84,8 +85,11 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 @op(promote=ANY)
 def floor_divide(be: Backend, x: Array, y: Array) -> Array:
-    """⌊x / y⌋, rounded towards -inf. Raises ArgumentError for an integer division by zero. No gradient."""
+    """⌊x / y⌋, rounded towards -inf. The derivatives are 0. Raises ArgumentError for an integer division by zero."""
     return be.elementwise("floor_divide", x, y)
+
+
+floor_divide.rules(x=lambda g: mul(g, 0.0), y=lambda g: mul(g, 0.0))
 
 
 @op(promote=ANY)
@@ -317,7 +321,7 @@ atan.rules(x=lambda g, x: _div(g, add(square(x), 1.0)))
 
 @op(promote=FLOAT)
 def atan2(be: Backend, x: Array, y: Array) -> Array:
-    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent). The gradient at 0 is 0."""
+    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent). 0 at 0, as its gradient."""
     return be.elementwise("atan2", x, y)
 
 
@@ -434,7 +438,7 @@ minimum.rules(x=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)), y=lambda g, x, y
 
 
 def _shared(g: Any, loses: Any, ties: Any) -> Any:
-    """g for the chosen operand, ½ g at a tie, else 0, whatever g is; a NaN wins and loses against nothing, as in PyTorch."""
+    """g for the chosen operand, ½ g at a tie, else 0, whatever g is; a NaN loses against nothing, as in PyTorch."""
     return where(ties, mul(g, 0.5), where(loses, 0.0, g))
 
 
@@ -452,7 +456,7 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 
 
 def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to [min, max]; numbers or Tensors. At a number's bound the derivative is 1; NaN stays NaN.
+    """x limited to [min, max]; numbers or Tensors. At a bound the derivative in x is 1; NaN stays NaN.
 
     >>> tl.clamp(tl.tensor([-2., 0.5, 2.]), -1, 1)
     tensor([-1.0000,  0.5000,  1.0000])
@@ -460,8 +464,8 @@ def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise ArgumentError("clamp: at least one of min and max must be given")
     if isinstance(min, Var) or isinstance(max, Var):
-        x = x if min is None else maximum(x, min)
-        return x if max is None else minimum(x, max)
+        x = x if min is None else where(ge(x, min), x, maximum(x, min))
+        return x if max is None else where(le(x, max), x, minimum(x, max))
     if x.array.dtype.kind in "iu" and any(isinstance(limit, float) for limit in (min, max)):
         x = x.to(result_dtype([x.array, 0.0]))
     return _clamp(x, min=min, max=max)
@@ -515,6 +519,7 @@ def erf(be: Backend, x: Array) -> Array:
 erf.rules(x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)))
 
 
+@computed_wide
 def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
     """x + weight·(end - x), for floating dtypes."""
     if not x.dtype.is_floating_point:
@@ -522,11 +527,13 @@ def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
     return add(x, mul(weight, sub(end, x)))
 
 
+@computed_wide
 def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value·a·b."""
     return add(x, mul(a, b), alpha=value)
 
 
+@computed_wide
 def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value·a/b."""
     return add(x, _div(a, b), alpha=value)

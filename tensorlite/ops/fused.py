@@ -12,6 +12,7 @@ from .elementwise import mul, sub
 from .matmul import _matmul, require_same_dtype
 from .movement import _permute, full_like, unsqueeze
 from .reduce import _sum, mean, softmax, sum
+from .wide import widened
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -108,6 +109,7 @@ def _layer_norm(be: Backend, x: Array, weight: Array, bias: Array, *, dims: Any,
 
 
 def _normalized(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any]:
+    x = widened(x)
     centered = sub(x, mean(x, dims, keepdim=True))
     scale = (mean(centered * centered, dims, keepdim=True) + eps).rsqrt()
     return mul(centered, scale), scale
@@ -115,7 +117,7 @@ def _normalized(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any]:
 
 def _layer_norm_x(g: Any, x: Any, weight: Any, dims: tuple[int, ...], eps: float) -> Any:
     normalized, scale = _normalized(x, dims, eps)
-    g = g if weight is None else mul(g, weight)
+    g = widened(g) if weight is None else mul(widened(g), weight)
     return mul(scale, g - mean(g, dims, keepdim=True) - mul(normalized, mean(mul(g, normalized), dims, keepdim=True)))
 
 

@@ -20,6 +20,7 @@ from .elementwise import abs, exp, mul, neg, pow, sqrt, square, sub, where
 from .logic import eq, isnan, logical_and, logical_or, ne
 from .movement import cat, expand, flip, full_like, movedim
 from .names import numpy_names
+from .wide import computed_wide
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -37,7 +38,7 @@ class ValuesIndices(NamedTuple):
 
 
 def _spread(g: Any, shape: tuple[int, ...], dims: tuple[int, ...]) -> Any:
-    """The gradient of a reduction's result, with the folded dimensions back as size 1 (a 0-d one broadcasts as it is)."""
+    """The gradient of a reduction's result, with the folded dimensions back as size 1 (0-d broadcasts as it is)."""
     if g.ndim == 0:
         return g
     return g.reshape(tuple(1 if i in dims else n for i, n in enumerate(shape)))
@@ -295,10 +296,12 @@ def _exp_shifted(x: Any, top: Any) -> Any:
 @numpy_names
 def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over `dim`, without overflow; -inf of only -inf."""
-    return _logsumexp(x if x.dtype.is_floating_point else x.to(dtypes.get_default_dtype()), dims=normalize_dims("logsumexp", dim, x.ndim), keepdim=keepdim)
+    x = x if x.dtype.is_floating_point else x.to(dtypes.get_default_dtype())
+    return _logsumexp(x, dims=normalize_dims("logsumexp", dim, x.ndim), keepdim=keepdim)
 
 
 @numpy_names
+@computed_wide
 def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """(Σ|x|ᵖ)^(1/p) over `dim`; p may be inf, -inf, 0 (count of nonzeros) or 'fro' (2). The gradient at x = 0 is 0."""
     x = _floating("norm", x, None)
@@ -314,7 +317,12 @@ def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False)
         return sum(abs(x), dim, keepdim)
     if not isinstance(p, (int, float)):
         raise ArgumentError(f"norm: p must be a number or 'fro', got {p!r}")
-    return pow(sum(pow(abs(x), p), dim, keepdim), 1 / p)
+    return _power_safely(sum(_power_safely(abs(x), p), dim, keepdim), 1 / p)
+
+
+def _power_safely(x: Tensor, p: float) -> Tensor:
+    """xᵖ, whose derivative at 0 is taken as 0, for p > 0."""
+    return mul(pow(where(eq(x, 0), 1.0, x), p), ne(x, 0)) if p > 0 else pow(x, p)
 
 
 @op
