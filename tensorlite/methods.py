@@ -176,7 +176,7 @@ class InPlaceMethods:
         return inplace.overwrite(self, random.fill_normal_, mean, std, generator)
 
     def random_(self: Any, low: int | None = None, high: int | None = None, *, generator: Any = None) -> Tensor:
-        """Uniform random integers from [low, high); `random_(n)` is [0, n), `random_()` all that the dtype counts to."""
+        """Random integers from [low, high); `random_(n)` is [0, n), `random_()` all that the dtype counts to."""
         low, high = (0, low) if high is None else (low, high)
         return inplace.overwrite(self, random.fill_integers_, low, high, generator)
 

@@ -128,7 +128,8 @@ class NumpyProtocol:
         if function is None or method != "__call__" or kwargs:
             options = "".join(f", {name}=" for name in kwargs)
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-            raise DTypeError(f"np.{name}(...{options}) does not take Tensors; use the tl function, or t.detach().numpy()")
+            raise DTypeError(
+                f"np.{name}(...{options}) does not take Tensors; use the tl function, or t.detach().numpy()")
         return function(*[_beside(self, x) for x in inputs])
 
     def __array_function__(self: Any, func: Any, types: Any, args: Any, kwargs: Any) -> Any:

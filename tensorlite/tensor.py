@@ -229,7 +229,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     # --- conversions --------------------------------------------------------------------------------------------
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The values as a NumPy array, sharing memory on the CPU. Raises GradError with requires_grad but no `force`."""
+        """The values as a NumPy array, sharing memory on the CPU. GradError with requires_grad but no `force`."""
         if self.requires_grad and not force:
             raise GradError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         return self.backend.to_numpy(self.array)

@@ -183,6 +183,8 @@ class Backend(ABC):
                 elif a.shape != shape:
                     shape = broadcast_shapes(kernel, *[a.shape for a in args if type(a) not in SCALARS])
                     break
+        if dtype is not None and common.char in NARROW:  # 0.1 compares as the number that 16 bits hold for it
+            args = tuple([float(common.type(a)) if type(a) is float else a for a in args])
         out = self.empty(shape or (), dtype or common)
         self.run(kernel, out, *args)
         return out
@@ -229,6 +231,7 @@ class Backend(ABC):
 
 
 SCALARS = frozenset({bool, int, float})
+NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
 
 
 def resolve_shape(op: str, shape: Sequence[int], numel: int) -> tuple[int, ...]:

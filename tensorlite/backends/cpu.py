@@ -15,10 +15,9 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ArgumentError, DTypeError, OutOfRangeError
-from . import Array, Backend, Device, Kernel, cpu_optim, philox
+from . import NARROW, Array, Backend, Device, Kernel, cpu_optim, philox
 from .cpu_math import erf, sigmoid, softplus
 
-_NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
 _F32 = np.dtype(np.float32)
 _UNSIGNED = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))}
 
@@ -88,8 +87,8 @@ def _run_wide(kernel: str, function: Kernel, out: Array, args: tuple[Any, ...], 
 
 def _compute_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """Where elements are stored in 16 bits, compute in float32 and round once."""
-    narrow = out.dtype.char in _NARROW
-    if function in HANDLES_NARROW or not (narrow or any(_is_narrow(a) for a in args)):
+    narrow = out.dtype.char in NARROW
+    if function in HANDLESNARROW or not (narrow or any(_is_narrow(a) for a in args)):
         return function(out, *args, **params)
     wide = [a.astype(_F32) if _is_narrow(a) else a for a in args]
     if not narrow:
@@ -100,7 +99,7 @@ def _compute_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: d
 
 
 def _is_narrow(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.dtype.char in _NARROW
+    return isinstance(a, np.ndarray) and a.dtype.char in NARROW
 
 
 def create(index: int | None) -> CpuBackend:
@@ -278,8 +277,7 @@ def _reducing(ufunc: np.ufunc) -> Kernel:
 
 def mean(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
     np.add.reduce(x, axis=dims, out=out, keepdims=True)
-    count = _count(x, dims)
-    np.multiply(out, 1 / count if count else np.nan, out)
+    np.divide(out, _count(x, dims), out)
 
 
 def _count(x: Array, dims: tuple[int, ...]) -> int:
@@ -291,7 +289,7 @@ def _count(x: Array, dims: tuple[int, ...]) -> int:
 
 def var(out: Array, x: Array, *, dims: tuple[int, ...], correction: float) -> None:
     count = _count(x, dims)
-    centered = x - (np.add.reduce(x, axis=dims, keepdims=True) * (1 / count) if count else 0)
+    centered = x - np.divide(np.add.reduce(x, axis=dims, keepdims=True), count)
     np.add.reduce(np.square(centered), axis=dims, out=out, keepdims=True)
     np.divide(out, max(count - correction, 0), out)
 
@@ -390,9 +388,9 @@ def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array) -> No
 
 
 def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    scale = 1 / _count(x, dims)
-    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) * scale, out)
-    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) * scale
+    count = _count(x, dims)
+    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
+    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
     np.divide(out, np.sqrt(variance + eps), out)
     if weight is not None:
         np.multiply(out, weight, out)
@@ -509,6 +507,7 @@ KERNELS: dict[str, Kernel] = {
 }
 KERNELS |= philox.KERNELS | cpu_optim.KERNELS
 
-HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put} | {KERNELS[n] for n in cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW})
+HANDLESNARROW = frozenset({copy, fill, concat, index, index_put}).union(
+    KERNELS[name] for name in cpu_optim.HANDLESNARROW | philox.HANDLESNARROW)
 _NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear"})  # NumPy refuses the first two; its products are "or"
 UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, overload
 
-from ..autograd.op import ANY, FLOAT, as_inputs, op, result_dtype
+from ..autograd.op import ANY, FLOAT, NONE, Op, as_inputs, op, result_dtype
 from ..autograd.tape import Var
 from ..backends import SCALARS, Array, Backend
 from ..dtypes import finfo
@@ -17,6 +17,7 @@ from ..errors import ArgumentError, DTypeError
 from .activation import sigmoid
 from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
 from .movement import full_like
+from .one_kernel import binary, unary
 from .wide import computed_wide
 
 if TYPE_CHECKING:
@@ -43,22 +44,10 @@ def sub(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
     return be.elementwise("sub", x, _scaled(be, y, alpha))
 
 
-@op(promote=ANY)
-def neg(be: Backend, x: Array) -> Array:
-    """-x."""
-    return be.elementwise("neg", x)
-
-
-@op(promote=ANY)
-def mul(be: Backend, x: Array, y: Array) -> Array:
-    """x · y; logical and for bool."""
-    return be.elementwise("mul", x, y)
-
-
+neg: Op = unary("neg", "-x.", promote=ANY, x=lambda g: neg(g))
+mul: Op = binary("mul", "x · y; logical and for bool.", x=lambda g, y: mul(g, y), y=lambda g, x: mul(g, x))
 add.rules(x=lambda g: g, y=lambda g, alpha: g if alpha == 1 else mul(g, alpha))
 sub.rules(x=lambda g: g, y=lambda g, alpha: neg(g) if alpha == 1 else mul(g, -alpha))
-neg.rules(x=lambda g: neg(g))
-mul.rules(x=lambda g, y: mul(g, y), y=lambda g, x: mul(g, x))
 
 
 @op(promote=FLOAT)
@@ -83,37 +72,13 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
     return floor_divide(sub(x, fmod(x, y)), y)
 
 
-@op(promote=ANY)
-def floor_divide(be: Backend, x: Array, y: Array) -> Array:
-    """⌊x / y⌋, rounded towards -inf. The derivatives are 0. Raises ArgumentError for an integer division by zero."""
-    return be.elementwise("floor_divide", x, y)
-
-
-floor_divide.rules(x=lambda g: mul(g, 0.0), y=lambda g: mul(g, 0.0))
-
-
-@op(promote=ANY)
-def remainder(be: Backend, x: Array, y: Array) -> Array:
-    """x - y·⌊x/y⌋: the result has the divisor's sign, as Python's %."""
-    return be.elementwise("remainder", x, y)
-
-
-remainder.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, floor_divide(x, y))))
-
-
-@op(promote=ANY)
-def fmod(be: Backend, x: Array, y: Array) -> Array:
-    """x - y·trunc(x/y): the result has the dividend's sign, as C's fmod."""
-    return be.elementwise("fmod", x, y)
-
-
-fmod.rules(x=lambda g: g, y=lambda g, x, y: neg(mul(g, div(x, y, rounding_mode="trunc"))))
-
-
-@op(promote=ANY)
-def pow(be: Backend, x: Array, y: Array) -> Array:
-    """xʸ, with 0⁰ = 1. The gradient in x at y = 0 is 0; the gradient in y at x = 0 is 0 for y >= 0."""
-    return be.elementwise("pow", x, y)
+floor_divide = binary("floor_divide", "⌊x / y⌋, rounded to -inf; the derivatives are 0. ArgumentError for ints / 0.",
+                      x=lambda g: mul(g, 0.0), y=lambda g: mul(g, 0.0))
+remainder = binary("remainder", "x - y·⌊x/y⌋: the result has the divisor's sign, as Python's %.",
+                   x=lambda g: g, y=lambda g, x, y: neg(mul(g, floor_divide(x, y))))
+fmod = binary("fmod", "x - y·trunc(x/y): the result has the dividend's sign, as C's fmod.",
+              x=lambda g: g, y=lambda g, x, y: neg(mul(g, div(x, y, rounding_mode="trunc"))))
+pow = binary("pow", "xʸ, with 0⁰ = 1. The gradient in x at y = 0 is 0; the gradient in y at x = 0 is 0 for y >= 0.")
 
 
 def _pow_x(g: Any, x: Any, y: Any) -> Any:
@@ -130,133 +95,24 @@ def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
 
 pow.rules(x=_pow_x, y=_pow_y)
 
-
-@op
-def sign(be: Backend, x: Array) -> Array:
-    """-1, 0 or 1; NaN for NaN. The derivative is 0."""
-    return be.elementwise("sign", x)
-
-
-sign.rules(x=lambda g: full_like(g, 0))
-
-
-@op
-def abs(be: Backend, x: Array) -> Array:
-    """|x|. The derivative at 0 is 0."""
-    return be.elementwise("abs", x)
-
-
-abs.rules(x=lambda g, x: mul(g, sign(x)))
-
-
-@op(promote=ANY)
-def square(be: Backend, x: Array) -> Array:
-    """x²."""
-    return be.elementwise("square", x)
-
-
-square.rules(x=lambda g, x: mul(mul(g, x), 2.0))
-
-
-@op(promote=FLOAT)
-def reciprocal(be: Backend, x: Array) -> Array:
-    """1/x."""
-    return be.elementwise("reciprocal", x)
-
-
-reciprocal.rules(x=lambda g, out: neg(mul(g, square(out))))
+sign = unary("sign", "-1, 0 or 1; NaN for NaN. The derivative is 0.", promote=NONE, x=lambda g: full_like(g, 0))
+abs = unary("abs", "|x|. The derivative at 0 is 0.", promote=NONE, x=lambda g, x: mul(g, sign(x)))
+square = unary("square", "x².", promote=ANY, x=lambda g, x: mul(mul(g, x), 2.0))
+reciprocal = unary("reciprocal", "1/x.", x=lambda g, out: neg(mul(g, square(out))))
 
 # --- exponentials and roots --------------------------------------------------------------------------------------
 
-
-@op(promote=FLOAT)
-def exp(be: Backend, x: Array) -> Array:
-    """eˣ."""
-    return be.elementwise("exp", x)
-
-
-exp.rules(x=lambda g, out: mul(g, out))
-
-
-@op(promote=FLOAT)
-def exp2(be: Backend, x: Array) -> Array:
-    """2ˣ."""
-    return be.elementwise("exp2", x)
-
-
-exp2.rules(x=lambda g, out: mul(mul(g, out), math.log(2)))
-
-
-@op(promote=FLOAT)
-def expm1(be: Backend, x: Array) -> Array:
-    """eˣ - 1, accurate near 0."""
-    return be.elementwise("expm1", x)
-
-
-expm1.rules(x=lambda g, out: mul(g, add(out, 1.0)))
-
-
-@op(promote=FLOAT)
-def log(be: Backend, x: Array) -> Array:
-    """ln x; -inf at 0, NaN below."""
-    return be.elementwise("log", x)
-
-
-log.rules(x=lambda g, x: _div(g, x))
-
-
-@op(promote=FLOAT)
-def log2(be: Backend, x: Array) -> Array:
-    """log₂ x."""
-    return be.elementwise("log2", x)
-
-
-log2.rules(x=lambda g, x: _div(g, mul(x, math.log(2))))
-
-
-@op(promote=FLOAT)
-def log10(be: Backend, x: Array) -> Array:
-    """log₁₀ x."""
-    return be.elementwise("log10", x)
-
-
-log10.rules(x=lambda g, x: _div(g, mul(x, math.log(10))))
-
-
-@op(promote=FLOAT)
-def log1p(be: Backend, x: Array) -> Array:
-    """ln(1 + x), accurate near 0."""
-    return be.elementwise("log1p", x)
-
-
-log1p.rules(x=lambda g, x: _div(g, add(x, 1.0)))
-
-
-@op(promote=FLOAT)
-def sqrt(be: Backend, x: Array) -> Array:
-    """√x. The derivative at 0 is inf."""
-    return be.elementwise("sqrt", x)
-
-
-sqrt.rules(x=lambda g, out: _div(g, mul(out, 2.0)))
-
-
-@op(promote=FLOAT)
-def rsqrt(be: Backend, x: Array) -> Array:
-    """1/√x."""
-    return be.elementwise("rsqrt", x)
-
-
-rsqrt.rules(x=lambda g, out: mul(mul(g, pow(out, 3)), -0.5))
-
-
-@op(promote=FLOAT)
-def logaddexp(be: Backend, x: Array, y: Array) -> Array:
-    """ln(eˣ + eʸ) without overflow."""
-    return be.elementwise("logaddexp", x, y)
-
-
-logaddexp.rules(x=lambda g, x, y: mul(g, _share(x, y)), y=lambda g, x, y: mul(g, _share(y, x)))
+exp = unary("exp", "eˣ.", x=lambda g, out: mul(g, out))
+exp2 = unary("exp2", "2ˣ.", x=lambda g, out: mul(mul(g, out), math.log(2)))
+expm1 = unary("expm1", "eˣ - 1, accurate near 0.", x=lambda g, out: mul(g, add(out, 1.0)))
+log = unary("log", "ln x; -inf at 0, NaN below.", x=lambda g, x: _div(g, x))
+log2 = unary("log2", "log₂ x.", x=lambda g, x: _div(g, mul(x, math.log(2))))
+log10 = unary("log10", "log₁₀ x.", x=lambda g, x: _div(g, mul(x, math.log(10))))
+log1p = unary("log1p", "ln(1 + x), accurate near 0.", x=lambda g, x: _div(g, add(x, 1.0)))
+sqrt = unary("sqrt", "√x. The derivative at 0 is inf.", x=lambda g, out: _div(g, mul(out, 2.0)))
+rsqrt = unary("rsqrt", "1/√x.", x=lambda g, out: mul(mul(g, pow(out, 3)), -0.5))
+logaddexp = binary("logaddexp", "ln(eˣ + eʸ) without overflow.", promote=FLOAT,
+                   x=lambda g, x, y: mul(g, _share(x, y)), y=lambda g, x, y: mul(g, _share(y, x)))
 
 
 def _share(x: Any, y: Any) -> Any:
@@ -266,63 +122,14 @@ def _share(x: Any, y: Any) -> Any:
 
 # --- trigonometry ----------------------------------------------------------------------------------------------
 
-
-@op(promote=FLOAT)
-def sin(be: Backend, x: Array) -> Array:
-    """sin x, in radians."""
-    return be.elementwise("sin", x)
-
-
-@op(promote=FLOAT)
-def cos(be: Backend, x: Array) -> Array:
-    """cos x, in radians."""
-    return be.elementwise("cos", x)
-
-
-sin.rules(x=lambda g, x: mul(g, cos(x)))
-cos.rules(x=lambda g, x: neg(mul(g, sin(x))))
-
-
-@op(promote=FLOAT)
-def tan(be: Backend, x: Array) -> Array:
-    """tan x, in radians."""
-    return be.elementwise("tan", x)
-
-
-tan.rules(x=lambda g, out: mul(g, add(square(out), 1.0)))
-
-
-@op(promote=FLOAT)
-def asin(be: Backend, x: Array) -> Array:
-    """arcsin x in [-π/2, π/2]; NaN outside [-1, 1]."""
-    return be.elementwise("asin", x)
-
-
-asin.rules(x=lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
-
-
-@op(promote=FLOAT)
-def acos(be: Backend, x: Array) -> Array:
-    """arccos x in [0, π]; NaN outside [-1, 1]."""
-    return be.elementwise("acos", x)
-
-
-acos.rules(x=lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
-
-
-@op(promote=FLOAT)
-def atan(be: Backend, x: Array) -> Array:
-    """arctan x in [-π/2, π/2]."""
-    return be.elementwise("atan", x)
-
-
-atan.rules(x=lambda g, x: _div(g, add(square(x), 1.0)))
-
-
-@op(promote=FLOAT)
-def atan2(be: Backend, x: Array, y: Array) -> Array:
-    """The angle of the point (y, x), in (-π, π]; the arguments are atan2(opposite, adjacent). 0 at 0, as its gradient."""
-    return be.elementwise("atan2", x, y)
+sin = unary("sin", "sin x, in radians.", x=lambda g, x: mul(g, cos(x)))
+cos: Op = unary("cos", "cos x, in radians.", x=lambda g, x: neg(mul(g, sin(x))))
+tan = unary("tan", "tan x, in radians.", x=lambda g, out: mul(g, add(square(out), 1.0)))
+asin = unary("asin", "arcsin x in [-π/2, π/2]; NaN outside [-1, 1].", x=lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
+acos = unary("acos", "arccos x in [0, π]; NaN outside [-1, 1].", x=lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
+atan = unary("atan", "arctan x in [-π/2, π/2].", x=lambda g, x: _div(g, add(square(x), 1.0)))
+atan2 = binary("atan2", "The angle of the point (y, x) in (-π, π]: atan2(opposite, adjacent). 0 at 0, as its gradient.",
+               promote=FLOAT)
 
 
 def _square_radius(x: Any, y: Any) -> Any:
@@ -337,47 +144,11 @@ atan2.rules(
 )
 
 
-@op(promote=FLOAT)
-def sinh(be: Backend, x: Array) -> Array:
-    """sinh x."""
-    return be.elementwise("sinh", x)
-
-
-@op(promote=FLOAT)
-def cosh(be: Backend, x: Array) -> Array:
-    """cosh x."""
-    return be.elementwise("cosh", x)
-
-
-sinh.rules(x=lambda g, x: mul(g, cosh(x)))
-cosh.rules(x=lambda g, x: mul(g, sinh(x)))
-
-
-@op(promote=FLOAT)
-def asinh(be: Backend, x: Array) -> Array:
-    """arsinh x."""
-    return be.elementwise("asinh", x)
-
-
-asinh.rules(x=lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
-
-
-@op(promote=FLOAT)
-def acosh(be: Backend, x: Array) -> Array:
-    """arcosh x; NaN below 1."""
-    return be.elementwise("acosh", x)
-
-
-acosh.rules(x=lambda g, x: mul(g, rsqrt(mul(sub(x, 1.0), add(x, 1.0)))))
-
-
-@op(promote=FLOAT)
-def atanh(be: Backend, x: Array) -> Array:
-    """artanh x; NaN outside [-1, 1]."""
-    return be.elementwise("atanh", x)
-
-
-atanh.rules(x=lambda g, x: _div(g, sub(1.0, square(x))))
+sinh = unary("sinh", "sinh x.", x=lambda g, x: mul(g, cosh(x)))
+cosh: Op = unary("cosh", "cosh x.", x=lambda g, x: mul(g, sinh(x)))
+asinh = unary("asinh", "arsinh x.", x=lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
+acosh = unary("acosh", "arcosh x; NaN below 1.", x=lambda g, x: mul(g, rsqrt(mul(sub(x, 1.0), add(x, 1.0)))))
+atanh = unary("atanh", "artanh x; NaN outside [-1, 1].", x=lambda g, x: _div(g, sub(1.0, square(x))))
 
 # --- rounding, selection -------------------------------------------------------------------------------------------
 
@@ -419,22 +190,10 @@ def round(x: Tensor, *, decimals: int = 0) -> Tensor:
     return _div(round_(mul(x, 10.0**decimals)), 10.0**decimals) if decimals else round_(x)
 
 
-@op(promote=ANY)
-def maximum(be: Backend, x: Array, y: Array) -> Array:
-    """The larger; NaN if either is. A tie shares its gradient, ½ each."""
-    return be.elementwise("maximum", x, y)
-
-
-maximum.rules(x=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)))
-
-
-@op(promote=ANY)
-def minimum(be: Backend, x: Array, y: Array) -> Array:
-    """The smaller; NaN if either is. A tie shares its gradient, ½ each."""
-    return be.elementwise("minimum", x, y)
-
-
-minimum.rules(x=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)))
+maximum = binary("maximum", "The larger; NaN if either is. A tie shares its gradient, ½ each.",
+                 x=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)))
+minimum = binary("minimum", "The smaller; NaN if either is. A tie shares its gradient, ½ each.",
+                 x=lambda g, x, y: _shared(g, gt(x, y), eq(x, y)), y=lambda g, x, y: _shared(g, lt(x, y), eq(x, y)))
 
 
 def _shared(g: Any, loses: Any, ties: Any) -> Any:
@@ -501,22 +260,9 @@ def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
     return _where(condition, *[v if type(v) in SCALARS else v.to(dtype) for v in (chosen, other)])
 
 
-@op(promote=FLOAT)
-def copysign(be: Backend, x: Array, y: Array) -> Array:
-    """|x| with the sign of y (also of -0.0). The derivative at x = 0 is 0."""
-    return be.elementwise("copysign", x, y)
-
-
-copysign.rules(x=lambda g, x, out: mul(g, mul(sign(x), sign(out))), y=lambda g: mul(g, 0.0))
-
-
-@op(promote=FLOAT)
-def erf(be: Backend, x: Array) -> Array:
-    """(2/√π) ∫₀ˣ exp(-t²) dt."""
-    return be.elementwise("erf", x)
-
-
-erf.rules(x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)))
+copysign = binary("copysign", "|x| with the sign of y (also of -0.0). The derivative at x = 0 is 0.", promote=FLOAT,
+                  x=lambda g, x, out: mul(g, mul(sign(x), sign(out))), y=lambda g: mul(g, 0.0))
+erf = unary("erf", "(2/√π) ∫₀ˣ exp(-t²) dt.", x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)))
 
 
 @computed_wide

@@ -440,7 +440,7 @@ def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
 @numpy_names
 def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower median, or NaN if there is one; with `dim`, (values, indices) along it. Raises ShapeError of nothing."""
+    """The lower median, NaN if there is one; with `dim`, (values, indices) along it. Raises ShapeError of nothing."""
     if dim is None:
         return median(x.flatten(), 0).values
     if not x.ndim:

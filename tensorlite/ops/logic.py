@@ -6,143 +6,71 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..autograd.op import ANY, op
+from ..autograd.op import ANY, NONE, Op, op
 from ..backends import Array, Backend
 from ..errors import DTypeError
+from .one_kernel import binary, named, unary
 
 _BOOL = np.dtype(np.bool_)
 
-
-@op(promote=ANY)
-def eq(be: Backend, x: Array, y: Array) -> Array:
-    """x == y, elementwise."""
-    return be.elementwise("eq", x, y, dtype=_BOOL)
-
-
-@op(promote=ANY)
-def ne(be: Backend, x: Array, y: Array) -> Array:
-    """x != y, elementwise."""
-    return be.elementwise("ne", x, y, dtype=_BOOL)
-
-
-@op(promote=ANY)
-def lt(be: Backend, x: Array, y: Array) -> Array:
-    """x < y, elementwise."""
-    return be.elementwise("lt", x, y, dtype=_BOOL)
+eq = binary("eq", "x == y, elementwise.", dtype=_BOOL)
+ne = binary("ne", "x != y, elementwise.", dtype=_BOOL)
+lt = binary("lt", "x < y, elementwise.", dtype=_BOOL)
+le = binary("le", "x <= y, elementwise.", dtype=_BOOL)
+gt = binary("gt", "x > y, elementwise.", dtype=_BOOL)
+ge = binary("ge", "x >= y, elementwise.", dtype=_BOOL)
+logical_and = binary("logical_and", "Both nonzero.", dtype=_BOOL)
+logical_or = binary("logical_or", "At least one nonzero.", dtype=_BOOL)
+logical_xor = binary("logical_xor", "Exactly one nonzero.", dtype=_BOOL)
+logical_not = unary("logical_not", "Whether x is zero.", promote=NONE, dtype=_BOOL)
 
 
-@op(promote=ANY)
-def le(be: Backend, x: Array, y: Array) -> Array:
-    """x <= y, elementwise."""
-    return be.elementwise("le", x, y, dtype=_BOOL)
+def _bitwise(name: str, formula: str) -> Op:
+    def forward(be: Backend, x: Array, y: Array) -> Array:
+        _refuse_floats(name, x, y)
+        return be.elementwise(name, x, y)
+
+    return named(forward, name, f"{formula} Raises DTypeError for floats.", promote=ANY)
 
 
-@op(promote=ANY)
-def gt(be: Backend, x: Array, y: Array) -> Array:
-    """x > y, elementwise."""
-    return be.elementwise("gt", x, y, dtype=_BOOL)
+def _refuse_floats(name: str, *operands: Array) -> None:
+    if any(getattr(a, "dtype", _BOOL).kind not in "biu" or type(a) is float for a in operands):
+        raise DTypeError(f"{name} takes integers or bools, got a floating operand; convert it with .to(tl.int64)")
 
 
-@op(promote=ANY)
-def ge(be: Backend, x: Array, y: Array) -> Array:
-    """x >= y, elementwise."""
-    return be.elementwise("ge", x, y, dtype=_BOOL)
-
-
-@op(promote=ANY)
-def logical_and(be: Backend, x: Array, y: Array) -> Array:
-    """Both nonzero."""
-    return be.elementwise("logical_and", x, y, dtype=_BOOL)
-
-
-@op(promote=ANY)
-def logical_or(be: Backend, x: Array, y: Array) -> Array:
-    """At least one nonzero."""
-    return be.elementwise("logical_or", x, y, dtype=_BOOL)
-
-
-@op(promote=ANY)
-def logical_xor(be: Backend, x: Array, y: Array) -> Array:
-    """Exactly one nonzero."""
-    return be.elementwise("logical_xor", x, y, dtype=_BOOL)
-
-
-@op
-def logical_not(be: Backend, x: Array) -> Array:
-    """Whether x is zero."""
-    return be.elementwise("logical_not", x, dtype=_BOOL)
-
-
-def _bitwise(be: Backend, kernel: str, x: Array, y: Array) -> Array:
-    if any(getattr(a, "dtype", _BOOL).kind not in "biu" or type(a) is float for a in (x, y)):
-        raise DTypeError(f"{kernel} takes integers or bools, got a floating operand; convert it with .to(tl.int64)")
-    return be.elementwise(kernel, x, y)
-
-
-@op(promote=ANY)
-def bitwise_and(be: Backend, x: Array, y: Array) -> Array:
-    """The bits set in both; logical and for bool. Raises DTypeError for floats."""
-    return _bitwise(be, "bitwise_and", x, y)
-
-
-@op(promote=ANY)
-def bitwise_or(be: Backend, x: Array, y: Array) -> Array:
-    """The bits set in either; logical or for bool. Raises DTypeError for floats."""
-    return _bitwise(be, "bitwise_or", x, y)
-
-
-@op(promote=ANY)
-def bitwise_xor(be: Backend, x: Array, y: Array) -> Array:
-    """The bits set in exactly one; logical xor for bool. Raises DTypeError for floats."""
-    return _bitwise(be, "bitwise_xor", x, y)
-
-
-@op(promote=ANY)
-def bitwise_left_shift(be: Backend, x: Array, y: Array) -> Array:
-    """x · 2ʸ on integers. Raises DTypeError for floats."""
-    return _bitwise(be, "bitwise_left_shift", x, y)
-
-
-@op(promote=ANY)
-def bitwise_right_shift(be: Backend, x: Array, y: Array) -> Array:
-    """⌊x / 2ʸ⌋ on integers. Raises DTypeError for floats."""
-    return _bitwise(be, "bitwise_right_shift", x, y)
+bitwise_and = _bitwise("bitwise_and", "The bits set in both; logical and for bool.")
+bitwise_or = _bitwise("bitwise_or", "The bits set in either; logical or for bool.")
+bitwise_xor = _bitwise("bitwise_xor", "The bits set in exactly one; logical xor for bool.")
+bitwise_left_shift = _bitwise("bitwise_left_shift", "x · 2ʸ on integers.")
+bitwise_right_shift = _bitwise("bitwise_right_shift", "⌊x / 2ʸ⌋ on integers.")
 
 
 @op
 def bitwise_not(be: Backend, x: Array) -> Array:
     """All bits flipped; logical not for bool. Raises DTypeError for floats."""
-    if x.dtype.kind not in "biu":
-        raise DTypeError("bitwise_not takes integers or bools, got a floating operand; convert it with .to(tl.int64)")
+    _refuse_floats("bitwise_not", x)
     return be.elementwise("bitwise_not", x)
 
 
-def _test(be: Backend, kernel: str, x: Array, of_integers: bool) -> Array:
+def _test(name: str, question: str, of_integers: bool) -> Op:
     """A test of floating values; integers and bools all give `of_integers`."""
-    if x.dtype.kind in "biu":
-        return be.fill("fill", x.shape, _BOOL, of_integers)
-    return be.elementwise(kernel, x, dtype=_BOOL)
+
+    def forward(be: Backend, x: Array) -> Array:
+        if x.dtype.kind in "biu":
+            return be.fill("fill", x.shape, _BOOL, of_integers)
+        return be.elementwise(name, x, dtype=_BOOL)
+
+    return named(forward, name, question, promote=NONE)
 
 
-@op
-def isnan(be: Backend, x: Array) -> Array:
-    """Whether x is NaN."""
-    return _test(be, "isnan", x, False)
-
-
-@op
-def isinf(be: Backend, x: Array) -> Array:
-    """Whether x is inf or -inf."""
-    return _test(be, "isinf", x, False)
-
-
-@op
-def isfinite(be: Backend, x: Array) -> Array:
-    """Whether x is neither infinite nor NaN."""
-    return _test(be, "isfinite", x, True)
+isnan = _test("isnan", "Whether x is NaN.", False)
+isinf = _test("isinf", "Whether x is inf or -inf.", False)
+isfinite = _test("isfinite", "Whether x is neither infinite nor NaN.", True)
 
 
 @op
 def signbit(be: Backend, x: Array) -> Array:
     """Whether the sign bit is set, also of -0.0."""
-    return be.elementwise("lt", x, 0, dtype=_BOOL) if x.dtype.kind in "biu" else _test(be, "signbit", x, False)
+    if x.dtype.kind in "biu":
+        return be.elementwise("lt", x, 0, dtype=_BOOL)
+    return be.elementwise("signbit", x, dtype=_BOOL)
