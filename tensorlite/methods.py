@@ -64,7 +64,7 @@ class Methods:
     masked_fill, masked_select, nonzero = ops.masked_fill, ops.masked_select, ops.nonzero
     sort, argsort, topk, tril, triu, repeat_interleave = (
         ops.sort, ops.argsort, ops.topk, ops.tril, ops.triu, ops.repeat_interleave)
-    clone = ops.clone
+    clone, conj, positive = ops.clone, ops.real, ops.real
 
     def where(self: Any, condition: Tensor, other: Any) -> Tensor:
         """self where the condition holds, else other."""

@@ -178,6 +178,21 @@ def test_narrow_floats_are_computed_wide(dtype: dtypes.DType) -> None:
     assert (tl.full((2,), 6e4, dtype=tl.float16) * 2).tolist() == [math.inf, math.inf]
 
 
+@pytest.mark.parametrize("dtype", [tl.float16, tl.bfloat16, tl.float32, tl.float64], ids=lambda d: d.name)
+def test_a_number_compares_as_the_tensors_dtype_holds_it(dtype: dtypes.DType) -> None:
+    x = tl.tensor([0.1], dtype=dtype)
+    for same in (x == 0.1, x >= 0.1, x <= 0.1, 0.1 == x, ~(x != 0.1), ~(x < 0.1), ~(x > 0.1), x == tl.tensor(0.1)):
+        assert same.item() or dtype is tl.float64
+
+
+@pytest.mark.parametrize("count", range(1, 100, 7))
+def test_the_mean_of_equal_numbers_is_that_number(count: int) -> None:
+    for value in (1.0, 7.0):
+        x = tl.full((count,), value, dtype=tl.float64)
+        assert x.mean().item() == value
+        assert x.var(correction=0).item() == 0
+
+
 def test_integers_cast_as_in_c() -> None:
     assert tl.tensor([1.9, -1.9]).to(tl.int32).tolist() == [1, -1]
     assert tl.tensor([300, -1]).to(tl.uint8).tolist() == [44, 255]

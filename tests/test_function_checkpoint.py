@@ -40,7 +40,7 @@ def weighted_product(L: Any) -> Any:
     return WeightedProduct
 
 
-# ---- Function: values and gradients -----------------------------------------------------------------------------------
+# ---- Function: values and gradients --------------------------------------------------------------------------------
 
 
 @twin
@@ -297,7 +297,7 @@ def test_function_errors_pass_through_and_leave_the_mode(L: Any) -> Any:
     return seen
 
 
-# ---- Function: freed, saved, changed in place -------------------------------------------------------------------------
+# ---- Function: freed, saved, changed in place ----------------------------------------------------------------------
 
 
 @twin(refused="WeightedProduct.*second time.*retain_graph=True")
@@ -476,7 +476,7 @@ def test_an_input_that_was_changed_cannot_be_used_as_the_output_it_was(L: Any) -
     y.sum().backward()
 
 
-# ---- checkpoint -------------------------------------------------------------------------------------------------------
+# ---- checkpoint ----------------------------------------------------------------------------------------------------
 
 
 def checkpoint(L: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -566,8 +566,8 @@ def test_checkpoint_of_a_network_equals_the_network_bit_for_bit() -> None:
         later = tl.rand(3)
         out.sin().sum().backward()
         results.append([out, later, tl.rand(3), x.grad, *[p.grad for p in net.parameters()]])
-    for plain, recomputed in zip(*results, strict=True):
-        assert tl.equal(plain, recomputed)
+    for expected, recomputed in zip(*results, strict=True):
+        assert tl.equal(expected, recomputed)
 
 
 def test_checkpoint_without_its_random_state_draws_anew() -> None:

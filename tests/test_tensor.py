@@ -290,8 +290,9 @@ def test_in_place_bit_operators() -> None:
 IN_PLACE = {
     "add_": (2,), "sub_": (2,), "mul_": (2,), "div_": (2,), "pow_": (2,), "floor_divide_": (2,), "remainder_": (2,),
     "neg_": (), "abs_": (), "square_": (), "reciprocal_": (), "exp_": (), "log_": (), "sqrt_": (), "sin_": (),
-    "cos_": (), "tanh_": (), "sigmoid_": (), "relu_": (), "floor_": (), "ceil_": (), "round_": (), "clamp_": (1, 2), "clip_": (1, 2),
-    "lerp_": (tl.ones(3), 0.5), "addcmul_": (tl.ones(3), tl.ones(3)), "addcdiv_": (tl.ones(3), tl.ones(3)),
+    "cos_": (), "tanh_": (), "sigmoid_": (), "relu_": (), "floor_": (), "ceil_": (), "round_": (),
+    "clamp_": (1, 2), "clip_": (1, 2), "lerp_": (tl.ones(3), 0.5), "addcmul_": (tl.ones(3), tl.ones(3)),
+    "addcdiv_": (tl.ones(3), tl.ones(3)),
     "masked_fill_": (tl.tensor([True, False, True]), 9), "scatter_": (0, tl.tensor([1]), 5.0),
     "scatter_add_": (0, tl.tensor([1]), tl.ones(1)), "index_add_": (0, tl.tensor([1]), tl.ones(1)),
 }
@@ -362,3 +363,42 @@ def test_dlpack_with_torch_shares_memory() -> None:
     ours[1, 0] = 5
     assert theirs[0, 1].item() == 5
     assert tl.tensor(torch.ones(2)).tolist() == [1, 1]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+# Operations that at least four of six libraries have (PyTorch, tinygrad, MLX, JAX, Chainer, the array API standard).
+FUNCTIONS = """
+    abs acos add argmax argmin asin atan atanh broadcast_to ceil clip cos cosh cumprod cumsum diagonal exp flip
+    floor log log10 log2 matmul max maximum min minimum prod reshape sign sin sinh sqrt square squeeze sum tan
+    tanh trunc unsqueeze where acosh all any argsort asinh atan2 bitwise_and bitwise_left_shift bitwise_not
+    bitwise_or bitwise_right_shift bitwise_xor cat div eq expm1 eye flatten gather isfinite isinf isnan log1p
+    logaddexp logical_not mean moveaxis mul ne neg permute pow reciprocal remainder roll round sort split stack
+    std sub tile transpose tril triu unbind var allclose arange conj copysign count_nonzero diag diff einsum
+    empty empty_like erf floor_divide fmod full full_like ge gt imag isclose le linspace logical_and logical_or
+    logical_xor logsumexp lt meshgrid nonzero ones ones_like outer positive real rsqrt scatter sigmoid softmax
+    swapaxes take tensordot trace zeros zeros_like
+""".split()
+METHODS = """
+    abs acos add argmax argmin asin atan atanh broadcast_to ceil clip cos cosh cumprod cumsum diagonal exp flip
+    floor log log10 log2 matmul max maximum min minimum prod repeat reshape sign sin sinh sqrt square squeeze
+    sum tan tanh to trunc unsqueeze where acosh all any argsort asinh atan2 bitwise_and bitwise_left_shift
+    bitwise_not bitwise_or bitwise_right_shift bitwise_xor div eq expm1 flatten gather isfinite isinf isnan
+    log1p logaddexp logical_not mean moveaxis mul ne neg permute pow reciprocal remainder roll round sort split
+    std sub tile transpose tril triu unbind var T allclose conj copysign count_nonzero diag diff dtype erf
+    floor_divide fmod ge gt isclose item le logical_and logical_or logical_xor logsumexp lt nbytes ndim nonzero
+    outer positive real rsqrt scatter shape sigmoid size softmax swapaxes take tolist trace view
+""".split()
+
+
+def test_the_common_operations_are_there_as_functions_and_methods() -> None:
+    assert [name for name in FUNCTIONS if not hasattr(tl, name)] == []
+    assert [name for name in METHODS if not hasattr(tl.Tensor, name)] == []
+
+
+def test_a_function_that_is_a_method_in_pytorch_is_a_method_here() -> None:
+    torch = pytest.importorskip("torch")
+    functions = {name for name, value in vars(tl.ops).items() if callable(value) and not name.startswith("_")}
+    functions -= {"imag", "layer_norm"}  # a property and a module's function there
+    assert sorted(name for name in functions if hasattr(torch.Tensor, name) and not hasattr(tl.Tensor, name)) == []
+    assert sorted(name for name in functions if hasattr(torch, name) and not hasattr(tl, name)) == []

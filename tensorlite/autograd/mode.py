@@ -57,7 +57,8 @@ class _Mode:
             raise
 
     def __exit__(self, *exc_info: object) -> None:
-        self.variable.set(self._previous.pop())
+        self.variable.set(self._previous[-1])  # before anything at which an interrupt could come
+        self._previous.pop()
 
     def _again(self) -> _Mode:
         """The same mode for one call of a decorated function: calls may overlap in time, in threads and generators."""

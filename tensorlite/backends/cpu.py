@@ -88,7 +88,7 @@ def _run_wide(kernel: str, function: Kernel, out: Array, args: tuple[Any, ...], 
 def _compute_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """Where elements are stored in 16 bits, compute in float32 and round once."""
     narrow = out.dtype.char in NARROW
-    if function in HANDLESNARROW or not (narrow or any(_is_narrow(a) for a in args)):
+    if function in HANDLES_NARROW or not (narrow or any(_is_narrow(a) for a in args)):
         return function(out, *args, **params)
     wide = [a.astype(_F32) if _is_narrow(a) else a for a in args]
     if not narrow:
@@ -507,7 +507,7 @@ KERNELS: dict[str, Kernel] = {
 }
 KERNELS |= philox.KERNELS | cpu_optim.KERNELS
 
-HANDLESNARROW = frozenset({copy, fill, concat, index, index_put}).union(
-    KERNELS[name] for name in cpu_optim.HANDLESNARROW | philox.HANDLESNARROW)
+HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put}).union(
+    KERNELS[name] for name in cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW)
 _NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear"})  # NumPy refuses the first two; its products are "or"
 UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it

@@ -152,7 +152,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 
 @computed_wide
-def _gelu_by_tanh(x: Any) -> Any:
+def _gelu_by_tanh(x: Tensor) -> Tensor:
     return x * 0.5 * (1.0 + tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
 
 
