@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .autograd.mode import is_grad_enabled
-from .autograd.op import needs_grad, op, refuse_frozen, require_shared
+from .autograd.op import follow, needs_grad, op, refuse_frozen, require_shared
 from .autograd.tape import Var, wrap
 from .backends import Array, Backend
 from .errors import DTypeError, GradError, ShapeError
@@ -136,21 +136,15 @@ def _through_view(be: Backend, root: Array, part: Array, *, replay: Any) -> Arra
 def _outside(g: Any, replay: Any) -> Any:
     """g with zeros in the viewed region."""
     mask = wrap(g.backend.fill("fill", g.array.shape, np.dtype(np.bool_), False), g.backend)
-    region = _apply(mask, replay)
+    region = follow(mask, replay)
     if not g.backend.shares_memory(mask.array, region.array) and region.array.size:
         raise GradError("the view that was modified in place cannot be followed back; modify a .clone() instead")
     g.backend.run("fill", region.array, True)
     return masked_fill(g, mask, 0.0)
 
 
-def _apply(x: Any, replay: Any) -> Any:
-    for view, params in replay:
-        x = view(x, **params)
-    return x
-
-
 _through_view.name = "in_place_through_view"
-_through_view.rules(root=lambda g, replay: _outside(g, replay), part=lambda g, replay: _apply(g, replay))
+_through_view.rules(root=lambda g, replay: _outside(g, replay), part=lambda g, replay: follow(g, replay))
 
 
 def as_values(x: Tensor, values: Any) -> Any:

@@ -296,6 +296,8 @@ MOVEMENT = [
           dtypes=ANY),
     Case("meshgrid", ops.meshgrid, lambda x, y: np.meshgrid(x, y, indexing="ij"), (((2,), (3,)), ((), (2,))), **MOVED,
          result=(same, same)),
+    plain("meshgrid one", lambda x: ops.meshgrid(x, indexing="xy"), lambda x: np.meshgrid(x), ((3,),), **MOVED,
+          result=(same,)),
     Case("meshgrid xy", lambda x, y: ops.meshgrid(x, y, indexing="xy"), np.meshgrid, (((2,), (3,)),), **MOVED,
          result=(same, same)),
 ]
@@ -307,7 +309,8 @@ PRODUCTS = [
     Case("bmm", ops.bmm, np.matmul, (((2, 3, 4), (2, 4, 2)),), nan=False),
     Case("mv", ops.mv, np.matmul, (((3, 4), (4,)),), nan=False),
     Case("dot", ops.dot, np.dot, (((4,), (4,)), ((0,), (0,)))),
-    Case("addmm", lambda b, x, y: ops.addmm(b, x, y, beta=2, alpha=3), lambda b, x, y: 2 * b + 3 * (x @ y),
+    Case("addmm", ops.addmm, lambda b, x, y: b + x @ y, (((3, 2), (3, 4), (4, 2)),), nan=False),
+    Case("addmm scaled", lambda b, x, y: ops.addmm(b, x, y, beta=2, alpha=3), lambda b, x, y: 2 * b + 3 * (x @ y),
          (((2,), (3, 4), (4, 2)), ((3, 2), (3, 4), (4, 2))), nan=False),
     Case("outer", ops.outer, np.outer, (((3,), (4,)), ((0,), (2,))), dtypes=ANY),
     plain("trace", ops.trace, np.trace, ((3, 4),), dtypes=ANY, result=accumulated),

@@ -201,6 +201,13 @@ def test_gradient_in_other_dtypes(case: Case, dtype: DType, device: str) -> None
         np.testing.assert_allclose(values, wanted, tolerance, tolerance)
 
 
+@pytest.mark.parametrize("function", [ops.amax, ops.amin, ops.max, ops.min], ids=lambda f: f.__name__)
+def test_gradient_of_an_extremum_that_is_nan_goes_to_the_nans(function: Any, device: str) -> None:
+    x = tl.tensor([1.0, np.nan, 3.0, np.nan], device=device, requires_grad=True)
+    function(x).backward()
+    assert x.grad.tolist() == [0, 0.5, 0, 0.5]
+
+
 # --- the table is complete -------------------------------------------------------------------------------------------
 
 MODULES = [module for module in vars(ops).values() if isinstance(module, ModuleType)]

@@ -24,12 +24,12 @@ class FunctionContext:
         self.needs_input_grad = needs_input_grad
         self._name = name
         self._to_save: tuple[Any, ...] = ()
-        self._saved: list[tuple[Saved, Backend, Node | Var | None] | None] = []
+        self._saved: list[tuple[Saved, Backend, Node | Var | int | None] | None] = []  # whence: an int names an output
         self._outputs: list[tuple[tuple[int, ...], Any, Backend] | None] = []  # of each: shape, dtype, backend
         self._non_differentiable: tuple[Any, ...] = ()
         self._dirty: tuple[Any, ...] = ()
         self._materialize = True
-        self._create_graph = False
+        self._recording: Node | None = None  # the Function's node, while its backward is recorded
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs, outputs or intermediate tensors for backward; a later in-place change is noticed."""
@@ -52,11 +52,13 @@ class FunctionContext:
         """The tensors given to save_for_backward. Raises GradError if one was modified in place since."""
         return tuple(None if entry is None else self._unpack(*entry) for entry in self._saved)
 
-    def _unpack(self, saved: Saved, backend: Backend, parent: Node | Var | None) -> Tensor:
+    def _unpack(self, saved: Saved, backend: Backend, parent: Node | Var | int | None) -> Tensor:
         tensor = wrap(intact(saved, self._name, "saved tensor"), backend)
         tensor._version = saved[1]
-        if not self._create_graph or parent is None:
+        if self._recording is None or parent is None:
             return tensor
+        if isinstance(parent, int):  # made anew: to keep the first one here would close a ring of references
+            parent = _output_node(self._recording, parent)
         return in_graph(tensor, parent, self._name)
 
 
@@ -85,12 +87,15 @@ class _FunctionOp(Op):
         if ctx is None:
             raise GradError(f"{self.name}: trying to backward through the graph a second time: its saved values are "
                             "freed. Pass retain_graph=True to the first backward if the graph is needed again")
-        ctx._create_graph = create_graph
+        ctx._recording = node if create_graph else None
         incoming = [g.get(i) for i in range(len(ctx._outputs))]
         if ctx._materialize:
             incoming = [_zeros(*meta) if given is None and meta else given
                         for given, meta in zip(incoming, ctx._outputs, strict=True)]
-        returned = self.function.backward(ctx, *incoming)
+        try:
+            returned = self.function.backward(ctx, *incoming)
+        finally:
+            ctx._recording = None
         results = returned if isinstance(returned, tuple) else (returned,)
         count = len(node.parents)
         if len(results) < count or any(r is not None for r in results[count:]):
@@ -118,6 +123,10 @@ class _OutputOp(Op):
 
 _output_op = _OutputOp(lambda be, x: x, "none", False)
 _output_op.name = "function_output"
+
+
+def _output_node(node: Node, output: int) -> Node:
+    return Node(_output_op, (node,), (None,), {}, {"output": output})
 
 
 class _FunctionNode(Node):
@@ -192,27 +201,25 @@ class Function:
         metas = tuple((a.array.shape, a.array.dtype) if isinstance(a, Var) else None for a in args)
         node = _FunctionNode(cls._op, parents, metas, {}, {"ctx": ctx})
         ctx._outputs = [(o.array.shape, o.array.dtype, o.backend) if isinstance(o, Var) else None for o in outputs]
-        results, made = _hang_outputs(node, outputs, args, ctx._non_differentiable, ctx._dirty)
-        edges = {id(a): parent for a, parent in zip(args, parents, strict=True) if isinstance(a, Var)}
-        edges.update((id(t), made.get(id(t))) for t in ctx._dirty)  # their contents are the output's
+        results = _hang_outputs(node, outputs, args, ctx._non_differentiable, ctx._dirty)
+        origins: dict[int, Any] = {id(out): i for i, out in enumerate(outputs) if results[i] is not out}
+        origins.update((id(a), parent) for a, parent in zip(args, parents, strict=True) if isinstance(a, Var))
+        origins.update((id(out), i) for i, out in enumerate(outputs) if any(out is t for t in ctx._dirty))
         for t in ctx._to_save:
-            edge = None if t is None else edges.get(id(t))
-            parent = edge if edge is not None else made.get(id(t))  # `or` would ask a leaf for its truth
-            ctx._saved.append(None if t is None else (save(t), t.backend, parent))
+            ctx._saved.append(None if t is None else (save(t), t.backend, origins.get(id(t))))
         ctx._to_save = ctx._dirty = ctx._non_differentiable = ()
         return results
 
 
 def _hang_outputs(node: Node, outputs: tuple[Any, ...], args: tuple[Any, ...], excluded: tuple[Any, ...],
-                  dirty: tuple[Any, ...] = ()) -> tuple[tuple[Any, ...], dict[int, Node]]:
-    """Tensors for the outputs, each tied to `node`; and the nodes between, by the id of the output."""
+                  dirty: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+    """Tensors for the outputs, each tied to `node` by a node of its own."""
     results: list[Any] = []
-    made: dict[int, Node] = {}
     for i, out in enumerate(outputs):
         if not isinstance(out, Var) or out.array.dtype.kind in "biu" or any(out is o for o in excluded):
             results.append(out)
             continue
-        output_node = made[id(out)] = Node(_output_op, (node,), (None,), {}, {"output": i})
+        output_node = _output_node(node, i)
         if any(out is t for t in dirty):
             _require_own_memory(out, node.op.name)
             out._take_node(output_node)
@@ -227,7 +234,7 @@ def _hang_outputs(node: Node, outputs: tuple[Any, ...], args: tuple[Any, ...], e
                 tie_to_root(fresh, a)
                 fresh._frozen_view = True
         results.append(fresh)
-    return tuple(results), made
+    return tuple(results)
 
 
 def _require_own_memory(x: Var, name: str) -> None:
@@ -331,7 +338,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     parents += outside
     node = Node(_checkpoint_op, tuple(parents), (None,) * len(parents), {}, {"segment": segment})
     constant = tuple(o for o in outputs if isinstance(o, Var) and not o._requires_grad)
-    results, _ = _hang_outputs(node, outputs, (*args, *outside), constant)
+    results = _hang_outputs(node, outputs, (*args, *outside), constant)
     return results[0] if segment.single else results
 
 

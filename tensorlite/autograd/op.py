@@ -28,7 +28,7 @@ from .. import dtypes
 from ..backends import SCALARS, Array, Backend
 from ..errors import DeviceError, DTypeError, GradError
 from .mode import LINES_AND_NAN, anomaly_level, grad_enabled, run_with_grad
-from .tape import Node, Var, intact, wrap
+from .tape import Node, Replay, Var, intact, wrap
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -313,7 +313,7 @@ def _link_view(out: Tensor, source: Tensor, op: Op, params: dict[str, Any]) -> N
     if out.array.size and not source.backend.shares_memory(out.array, source.array):
         return
     tie_to_root(out, source)
-    out._replay = (*source._replay, (op, params))
+    out._replay = source._replay, op, params
     out._frozen_view = source._frozen_view or (source._requires_grad and not grad_enabled.get())
 
 
@@ -334,7 +334,7 @@ def refresh(view: Var) -> None:
         if view._requires_grad or grad_enabled.get():
             refuse_frozen("used after a change in place of the memory it shares")
         return
-    view._take_node(run_with_grad(True, _replayed, base, view._replay)._node)
+    view._take_node(run_with_grad(True, follow, base, view._replay)._node)
     view._generation = base._generation
 
 
@@ -351,11 +351,15 @@ def needs_grad(x: Var) -> bool:
     return x._requires_grad
 
 
-def _replayed(base: Var, replay: tuple[tuple[Callable[..., Any], dict[str, Any]], ...]) -> Any:
-    view = base
-    for function, params in replay:
-        view = function(view, **params)
-    return view
+def follow(root: Any, replay: Replay) -> Any:
+    """The view of `root` to which a replay leads."""
+    steps = []
+    while replay is not None:
+        replay, op, params = replay
+        steps.append((op, params))
+    for op, params in reversed(steps):
+        root = op(root, **params)
+    return root
 
 
 def require_shared(view: Var, base: Var) -> None:

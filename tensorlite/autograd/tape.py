@@ -52,6 +52,11 @@ def intact(saved: Saved, op: str, name: str) -> Array:
     return array
 
 
+# How a view came from its root: the way to its source, and the operation that made it of that. Linked, for in a long
+# chain of views a list per view would take quadratic room.
+Replay = tuple[Any, "Op", dict[str, Any]] | None
+
+
 class Node:
     """One recorded operation.
 
@@ -132,7 +137,7 @@ class Var:
     _version: Version | None = None
     _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     _base: Var | None = None
-    _replay: tuple[tuple[Op, dict[str, Any]], ...] = ()
+    _replay: Replay = None
     _generation: int = 0  # of a root: recorded in-place changes so far; of a view: those its node knows of
     _frozen_view: bool = False  # a view whose history cannot be made anew: see op.refuse_frozen
 
@@ -162,7 +167,7 @@ class Var:
         self.array = other.array
         self.backend = other.backend
         self._version = other._version
-        self._base, self._replay = None, ()
+        self._base, self._replay = None, None
 
     def _require_leaf(self, what: str) -> None:
         if self._node is not None:

@@ -24,7 +24,7 @@ _UNSIGNED = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint3
 
 def _quiet_context() -> contextvars.Context:
     """A context in which NumPy does not warn: PyTorch's 1/0 is a silent inf, and the user's np.seterr stays his."""
-    context = contextvars.copy_context()
+    context = contextvars.Context()  # an empty one: a copy would keep alive what the user's variables hold
     context.run(np.seterr, all="ignore")
     return context
 
