@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import autograd as autograd
+from . import cuda as cuda
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
@@ -223,12 +224,12 @@ from .ops import view as view
 from .ops import where as where
 from .random import Generator as Generator
 from .random import default_generator as default_generator
-from .random import get_rng_state as get_rng_state
 from .random import initial_seed as initial_seed
 from .random import manual_seed as manual_seed
 from .random import seed as seed
 from .random import set_rng_state as set_rng_state
 from .sampling import bernoulli as bernoulli
+from .sampling import get_rng_state as get_rng_state
 from .sampling import multinomial as multinomial
 from .sampling import normal as normal
 from .sampling import rand as rand

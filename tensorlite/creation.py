@@ -84,7 +84,7 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A constant; the dtype follows the value: bool, int64 or the default floating dtype."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    kind = dtypes.as_dtype(type(value)) if dtype is None and isinstance(value, (bool, int, float)) else dtype
+    kind = dtypes.as_dtype(type(value)) if dtype is None and isinstance(value, (bool, int)) else dtype
     return _filled(sizes((size,)), value, default_numpy(kind), device, requires_grad)
 
 

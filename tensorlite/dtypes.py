@@ -88,7 +88,7 @@ _FROM_CHAR["l" if np.dtype(np.int64).char == "q" else "q"] = int64  # C's second
 NAMES: Final = {d.name: d for d in ALL} | {"float": float32, "double": float64, "half": float16, "int": int32,
                                              "long": int64, "short": int16}
 _KNOWN: Final = ", ".join(d.name for d in ALL)
-_PYTHON: Final[dict[type, DType]] = {bool: bool_, int: int64, float: float32}
+_PYTHON: Final[dict[type, DType]] = {bool: bool_, int: int64, float: float64}  # as NumPy and PyTorch have them
 
 _default = float32
 
@@ -125,8 +125,6 @@ def as_dtype(dtype: Any) -> DType:
         return dtype
     if isinstance(dtype, str) and dtype in NAMES:
         return NAMES[dtype]
-    if dtype is float:
-        return _default
     if isinstance(dtype, type) and dtype in _PYTHON:
         return _PYTHON[dtype]
     try:

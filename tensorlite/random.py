@@ -35,7 +35,8 @@ if hasattr(os, "register_at_fork"):
 class Generator:
     """A stream of random numbers of its own: Philox4x64-10 with the seed as key and a counter of blocks.
 
-    Starts from the fixed seed 67280421310721, as PyTorch's. Draws from several threads never share a word.
+    Starts from the fixed seed 67280421310721, where PyTorch starts from a random one (`seed()` does that).
+    Draws from several threads never share a word.
 
     >>> g = tl.Generator().manual_seed(0)
     >>> a = tl.rand(3, generator=g)

@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 
 from . import dtypes, ops, random
-from .creation import empty, empty_like
+from .creation import empty, empty_like, from_numpy
 from .errors import ArgumentError, DTypeError, ShapeError
 from .random import Generator
 from .tensor import Tensor
 
 _INT64 = np.dtype(np.int64)
 _MANTISSA = 53  # bits of float64's integers
+
+
+def get_rng_state() -> Tensor:
+    """The state of the CPU's default generator, (2,) int64: seed and counter; give it back to `set_rng_state`."""
+    return from_numpy(random.get_rng_state().view(np.int64))
 
 
 def rand(

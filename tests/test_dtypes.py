@@ -132,7 +132,7 @@ def test_names_and_what_stands_for_a_dtype() -> None:
         assert dtypes.from_numpy(dtype.numpy) is dtype
         assert dtype.itemsize == dtype.numpy.itemsize
         assert repr(dtype) == f"tensorlite.{dtype.name}"
-    assert [dtypes.as_dtype(t) for t in (bool, int, float)] == [tl.bool, tl.int64, tl.float32]
+    assert [dtypes.as_dtype(t) for t in (bool, int, float)] == [tl.bool, tl.int64, tl.float64]
     assert (tl.half, tl.float, tl.double, tl.short, tl.int, tl.long) == (
         tl.float16, tl.float32, tl.float64, tl.int16, tl.int32, tl.int64)
     assert dtypes.as_dtype(np.longlong) is tl.int64

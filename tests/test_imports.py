@@ -26,7 +26,7 @@ LAYERS = (
     ("random",),
     ("autograd",),
     ("ops",),
-    ("creation", "inplace", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
+    ("creation", "cuda", "inplace", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
     ("nn.functional",),
     ("nn", "optim"),
     ("capture", "data", "io", "safetensors_format"),

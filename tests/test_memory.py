@@ -6,6 +6,7 @@ Whatever is measured runs in a process of its own, so that other tests leave not
 from __future__ import annotations
 
 import contextvars
+import copy
 import gc
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def run(program: str, *args: object) -> str:
     return done.stdout
 
 
-# ---- depth ----------------------------------------------------------------------------------------------------------
+# ---- depth ---------------------------------------------------------------------------------------------------------
 
 
 def repeat(step: Callable[[Any], Any], start: Any, count: int) -> Any:
@@ -55,9 +56,9 @@ def test_backward_through_a_chain_of_100_000_operations() -> None:
 ], ids=["mul", "diamonds", "views", "slices"])
 def test_deep_graphs_are_walked_and_released_without_recursion(step: Any, walked: bool) -> None:
     """Q: far beyond the recursion limit, also when the graph dies unwalked or in the middle of a walk."""
-    assert sys.getrecursionlimit() < 20_000
+    depth = 10 * sys.getrecursionlimit()
     x = tl.tensor([1.0, 2.0, 3.0], dtype=tl.float64, requires_grad=True)
-    y = repeat(step, x * 1.0, 20_000)
+    y = repeat(step, x * 1.0, depth)
     if walked:
         y.sum().backward(retain_graph=True)
         assert x.grad is not None
@@ -67,7 +68,7 @@ def test_deep_graphs_are_walked_and_released_without_recursion(step: Any, walked
 
 
 def test_deep_graphs_in_other_forms() -> None:
-    """Q: in-place chains, chains of views with a change at the root, Functions, checkpoints, second derivatives, grad."""
+    """Q: in-place chains, chains of views with a change at the root, Functions, checkpoints, second derivatives."""
 
     class Same(autograd.Function):
         @staticmethod
@@ -119,13 +120,11 @@ def test_a_million_operations() -> None:
     assert run(MILLION) == "released\n"
 
 
-# ---- growth ---------------------------------------------------------------------------------------------------------
+# ---- growth --------------------------------------------------------------------------------------------------------
 
 TRAINING = """
 import gc, os, sys
-steps, collect = int(sys.argv[1]), sys.argv[2] == "True"
-if not collect:
-    gc.disable()
+gc.disable()
 import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.nn import functional as F
@@ -176,20 +175,19 @@ def step(i):
 for i in range(500):
     step(i)
 before = resident()
-for i in range(steps):
+for i in range(int(sys.argv[1])):
     step(i)
 print(resident() - before)
 """
 
 
 @linux
-@pytest.mark.parametrize("collect", [True, False], ids=["collector on", "collector off"])
-def test_ten_thousand_training_steps_do_not_grow(collect: bool) -> None:
-    """S: less than 5 MB, and the same with the garbage collector off."""
-    assert int(run(TRAINING, 10_000, collect)) < 5_000_000
+def test_ten_thousand_training_steps_do_not_grow() -> None:
+    """S: by less than 5 MB, with the garbage collector off."""
+    assert int(run(TRAINING, 10_000)) < 5_000_000
 
 
-# ---- released at once, without cycles ----------------------------------------------------------------------------------
+# ---- released at once, without cycles ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -255,8 +253,8 @@ def under_anomaly_mode(x: Any) -> Any:
 
 
 def network(x: Any) -> Any:
-    model = nn.Sequential(nn.Linear(2, 3, dtype=tl.float64), nn.BatchNorm1d(3, dtype=tl.float64), nn.GELU(), nn.Dropout())
-    return model(x)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.GELU(), nn.Dropout())
+    return model.to(tl.float64)(x)
 
 
 GRAPHS: dict[str, Callable[[Any], Any]] = {
@@ -309,6 +307,19 @@ def garbage() -> list[str]:
         gc.garbage.clear()
 
 
+def test_a_model_dies_with_its_last_name(no_collector: None) -> None:
+    """S: also after it was walked, copied, trained and saved."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ModuleList([nn.ReLU(), nn.BatchNorm1d(3)])[1])
+    watched = [weakref.ref(m) for m in model.modules()]
+    copied = copy.deepcopy(model)
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in copied.named_parameters()]
+    copied.load_state_dict(model.state_dict())
+    repr(model.apply(lambda m: None).to(tl.float64).eval())
+    model(tl.ones(2, 2, dtype=tl.float64)).sum().backward()
+    del model
+    assert [ref() for ref in watched] == [None] * 3
+
+
 def test_training_makes_no_garbage(no_collector: None) -> None:
     """S: a whole step with an optimizer."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3))
@@ -323,7 +334,7 @@ def test_training_makes_no_garbage(no_collector: None) -> None:
 
 
 def test_backward_frees_saved_values_as_it_goes() -> None:
-    """S: while the loss, and with it the graph, still lives; a hook far down sees that what lay above is free."""
+    """S: while the loss, and with it the graph, still lives; a hook further down sees that what lay above is free."""
     x = tl.ones(3, requires_grad=True)
     h = x * 2.0
     middle = h.exp()
@@ -336,8 +347,7 @@ def test_backward_frees_saved_values_as_it_goes() -> None:
     assert saved() is not None
     loss.backward()
     assert saved() is None
-    assert alive == [True]  # exp, right above h, still held its result
-    x.register_hook(lambda g: alive.append(saved() is not None))
+    assert alive == [False]
 
 
 def test_inference_keeps_nothing() -> None:

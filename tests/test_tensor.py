@@ -81,8 +81,8 @@ def test_creation_options() -> None:
         assert x.requires_grad
         assert x.is_leaf
     x = tl.zeros(2)
-    for made in (tl.empty(2), tl.empty_like(x), tl.ones(1), tl.ones_like(x), tl.full_like(x, 1), tl.zeros_like(x), tl.eye(2),
-                 x.new_empty(2), x.new_zeros(2), x.new_ones(2), x.new_full((2,), 1), x.new_tensor([1.0])):
+    for made in (tl.empty(2), tl.empty_like(x), tl.ones(1), tl.ones_like(x), tl.full_like(x, 1), tl.zeros_like(x),
+                 tl.eye(2), x.new_empty(2), x.new_zeros(2), x.new_ones(2), x.new_full((2,), 1), x.new_tensor([1.0])):
         assert not made.requires_grad
     assert tl.zeros(2, device="cpu").device == Device("cpu")
     assert tl.empty(2, 3).shape == (2, 3)

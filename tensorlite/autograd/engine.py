@@ -40,7 +40,7 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
     retained: Sums = {}
     ready: list[tuple[int, Node]] = []  # a heap: the largest seq, that is the newest node, first
     wanted = {t._node for t in targets or () if t._node is not None}
-    useful = None if targets is None else _leading_to([root for root, _ in roots], targets)
+    useful = None if targets is None else _leading_to([root for root, _ in roots], targets, beyond)
     check_nan = anomaly_level.get() == LINES_AND_NAN
 
     def send(target: Any, g: Any, owned: bool) -> None:
@@ -158,14 +158,14 @@ def _refuse_nan(node: Node, position: int, g: Tensor) -> None:
                         f"recorded at {where}")
 
 
-def _leading_to(roots: Sequence[Var], targets: Sequence[Var]) -> set[Any]:
-    """The nodes and leaves between the roots and the targets, both included."""
+def _leading_to(roots: Sequence[Var], targets: Sequence[Var], beyond: bool) -> set[Any]:
+    """The nodes and leaves between the roots and the targets, both included; not `beyond` one target to others."""
     useful: set[Any] = {t._node or t for t in targets}
     seen: set[Node] = set()
     stack = [root._node for root in roots if root._node is not None]
     while stack:
         node = stack.pop()
-        if node not in seen:
+        if node not in seen and (beyond or node not in useful):
             seen.add(node)
             stack.extend(p for p in node.parents if isinstance(p, Node))
     for node in sorted(seen, key=lambda n: n.seq):

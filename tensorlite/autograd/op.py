@@ -93,10 +93,10 @@ class Op:
                 if x._requires_grad:
                     recording = True
                 arrays.append(x.array)
-            elif x is None or type(x) in SCALARS:
+            elif type(x) in SCALARS or (x is None and self.promote is NONE):  # None: an input left out
                 arrays.append(x)
             else:
-                return self(*as_inputs(self.name, inputs), **params)
+                return self(*as_inputs(self.name, inputs, self.promote is NONE), **params)
         if backend is None:
             raise DTypeError(f"{self.name}: at least one argument must be a Tensor")
         if self.promote is not NONE:
@@ -272,7 +272,7 @@ def result_dtype(arrays: list[Any]) -> dtypes.DType:
     )
 
 
-def as_inputs(name: str, inputs: tuple[Any, ...]) -> list[Any]:
+def as_inputs(name: str, inputs: tuple[Any, ...], optional: bool = False) -> list[Any]:
     """Inputs with NumPy arrays and scalars turned into Tensors beside the first Tensor's device."""
     backend = next((x.backend for x in inputs if isinstance(x, Var)), None)
     result: list[Any] = []
@@ -283,7 +283,7 @@ def as_inputs(name: str, inputs: tuple[Any, ...]) -> list[Any]:
         elif isinstance(x, (np.ndarray, np.generic)) and backend is not None:
             dtypes.from_numpy(x.dtype)  # refuses what no tensor can hold
             result.append(wrap(backend.from_numpy(np.asarray(x)), backend))
-        elif x is None or isinstance(x, Var):
+        elif isinstance(x, Var) or (x is None and optional):
             result.append(x)
         else:
             raise DTypeError(f"{name}: expected Tensors or numbers, got {type(x).__name__}; wrap it in tl.tensor(...)")

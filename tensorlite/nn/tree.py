@@ -183,43 +183,49 @@ def walk(root: ModuleTree, prefix: str = "", remove_duplicate: bool = True,
 
     With `remove_duplicate` a module comes once; without, once for each attribute that holds it.
     """
-    finder = Finder(root)
-    seen: set[int] = set()
+    return _Walk(root, remove_duplicate, recurse).visit(prefix, root)
 
-    def is_new(name: str, member: ModuleTree | Parameter) -> bool:
-        item = "." in name  # only items of lists have a dot in their local name
-        return id(member) not in seen or not (item or (remove_duplicate and isinstance(member, ModuleTree)))
 
-    def visit(name: str, module: ModuleTree) -> Iterator[tuple[str, Module, NamedParameters]]:
-        seen.add(id(module))
-        children, found = finder.own(module)
+class _Walk:
+    """What a walk has seen. A class, because a function nested in `walk` that calls itself would keep the tree alive
+    in a ring of references."""
+
+    def __init__(self, root: ModuleTree, remove_duplicate: bool, recurse: bool) -> None:
+        self._finder = Finder(root)
+        self._seen: set[int] = set()
+        self._remove_duplicate, self._recurse = remove_duplicate, recurse
+
+    def visit(self, name: str, module: ModuleTree) -> Iterator[tuple[str, Module, NamedParameters]]:
+        self._seen.add(id(module))
+        children, found = self._finder.own(module)
         parameters = []
         for key, parameter in found:
-            if is_new(key, parameter):
-                seen.add(id(parameter))
+            if self._is_new(key, parameter):
+                self._seen.add(id(parameter))
                 parameters.append((key, parameter))
         yield name, cast("Module", module), parameters
-        if recurse:
+        if self._recurse:
             for key, child in children:
-                if is_new(key, child):
-                    yield from visit(join(name, key), child)
+                if self._is_new(key, child):
+                    yield from self.visit(join(name, key), child)
 
-    return visit(prefix, root)
+    def _is_new(self, name: str, member: ModuleTree | Parameter) -> bool:
+        item = "." in name  # only items of lists have a dot in their local name
+        once = item or (self._remove_duplicate and isinstance(member, ModuleTree))
+        return not once or id(member) not in self._seen
 
 
 def children_first(root: ModuleTree) -> Iterator[Module]:
     """Each module from `root` down once, children before parents."""
-    finder = Finder(root)
-    seen = {id(root)}
+    return _visit_children_first(root, Finder(root), {id(root)})
 
-    def visit(module: ModuleTree) -> Iterator[Module]:
-        for _, child in finder.own(module)[0]:
-            if id(child) not in seen:
-                seen.add(id(child))
-                yield from visit(child)
-        yield cast("Module", module)
 
-    return visit(root)
+def _visit_children_first(module: ModuleTree, finder: Finder, seen: set[int]) -> Iterator[Module]:
+    for _, child in finder.own(module)[0]:
+        if id(child) not in seen:
+            seen.add(id(child))
+            yield from _visit_children_first(child, finder, seen)
+    yield cast("Module", module)
 
 
 def _resolve(module: ModuleTree, target: str) -> Any:

@@ -48,6 +48,8 @@ _linear.rules(
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b for x (..., in), W (out, in), b (out,). Raises ShapeError or DTypeError naming both operands."""
+    if not isinstance(x, Var):
+        raise DTypeError(f"linear: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
     if x.array.dtype is not weight.array.dtype:
         require_same_dtype("linear", x, weight)
     if weight.array.ndim != 2 or x.array.ndim == 0 or x.array.shape[-1] != weight.array.shape[1]:

@@ -37,6 +37,9 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     >>> F.cross_entropy(tl.tensor([[1., 2., 3.], [1., 0., 0.], [0., 5., 1.]]), tl.tensor([0, 1, 2]))
     tensor(2.6613)
     """
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        raise DTypeError(f"cross_entropy: expected two Tensors, got {type(input).__name__} and "
+                         f"{type(target).__name__}; wrap them in tl.tensor(...)")
     if (reduction == "mean" and weight is None and sample_weight is None and not label_smoothing and ignore_index < 0
             and _is_plain(input.array, target.array)):
         try:
