@@ -216,6 +216,8 @@ ROWS: dict[str, Row] = {
                r"linear expects last dim 3, got 5 \(input \(2, 5\), weight \(4, 3\)\)"),
     "linear of an array": (lambda: ops.linear(np.ones((2, 3)), vector(4, 3)),  # type: ignore[arg-type]
                            tl.DTypeError, r"linear: expected a Tensor, got ndarray; wrap it in tl.tensor\(\.\.\.\)"),
+    "linear array": (lambda: ops.linear(np.ones((2, 3)), vector(4, 3)), tl.DTypeError,
+                     "linear: expected a Tensor, got ndarray"),
     "linear 0-d": (lambda: ops.linear(tl.tensor(1.0), vector(4, 3)), tl.ShapeError, "got a 0-d tensor"),
     "linear dtype": (lambda: ops.linear(vector(2, 3, **double), vector(4, 3)),
                      tl.DTypeError, "linear: expected operands of one dtype, got float64"),

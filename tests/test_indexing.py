@@ -187,6 +187,14 @@ def test_assignment_converts_to_the_tensors_dtype() -> None:
     assert x.tolist() == [4, 5, 7]
 
 
+def test_a_value_may_have_surplus_leading_dimensions_of_one() -> None:
+    x = tl.zeros(2, 3)
+    x[0] = tl.ones(1, 3)
+    x[1, :2] = tl.full((1, 1, 2), 5.0)
+    x[1, 2] = tl.tensor([7.0])
+    assert x.tolist() == [[1, 1, 1], [5, 5, 7]]
+
+
 def test_iteration_and_unpacking_carry_gradients() -> None:
     x = tl.tensor([1.0, 2.0, 3.0], requires_grad=True)
     a, b, c = x

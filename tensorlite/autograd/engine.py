@@ -75,6 +75,8 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
             continue
         try:
             for position, result in node.op.gradients(node, g, create_graph, useful):
+                if useful is not None and parents[position] not in useful:
+                    continue  # a Function gives the gradients of all its inputs at once
                 meta = metas[position]
                 if meta is None:  # not a Tensor: the outputs of a Function, gathered by its own ops
                     send(parents[position], result, False)

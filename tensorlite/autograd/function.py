@@ -63,12 +63,12 @@ class FunctionContext:
 
 
 class _Slots(dict[int, Any]):
-    """The gradients of a Function's outputs, by output number; sums like a Tensor."""
+    """The gradients of a Function's outputs, by output number; adds up like a Tensor."""
 
     def __add__(self, other: _Slots) -> _Slots:
         total = _Slots(self)
         for i, g in other.items():
-            total[i] = total[i] + g if i in total else g
+            total[i] = total[i] + g if i in total else g  # twice: one part comes from a higher derivative
         return total
 
 
@@ -314,10 +314,11 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
                preserve_rng_state: bool = True, **kwargs: Any) -> Any:
     """Call `function(*args)` without keeping its intermediate values; backward computes them again.
 
-    Memory falls to the arguments and results, time grows by one forward. Random draws repeat exactly when
-    `preserve_rng_state`. Gradients also reach parameters and tensors that the function uses without being given them.
-    `use_reentrant` is accepted for PyTorch's sake; there is one implementation, which supports all that both of
-    PyTorch's do. Raises GradError in backward if an argument was modified in place since.
+    Memory falls to the arguments and results, time grows by one forward. Draws from the default generator repeat
+    exactly when `preserve_rng_state`; those from a generator of your own do not. Gradients also reach parameters and
+    tensors that the function uses without being given them. `use_reentrant` is accepted for PyTorch's sake; there is
+    one implementation, which supports all that both of PyTorch's do. Raises GradError in backward if an argument was
+    modified in place since.
 
     >>> x = tl.ones(3, requires_grad=True)
     >>> tl.autograd.checkpoint(lambda t: (t * 2).exp(), x).sum().backward()

@@ -166,7 +166,7 @@ class Var:
         self._require_leaf("_set")
         self.array = other.array
         self.backend = other.backend
-        self._version = other._version
+        self._version = other._shared_version()
         self._base, self._replay = None, None
 
     def _require_leaf(self, what: str) -> None:

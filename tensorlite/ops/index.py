@@ -223,8 +223,8 @@ def _value_like(x: Any, value: Any) -> Any:
         return x.new_full((), value)
     if not isinstance(value, Var):
         value = type(x)._wrap(x.backend.from_numpy(np.asarray(value)), x.backend)
-    while value.ndim and value.shape[0] == 1 and value.ndim > 1:
-        value = value[0]
+    while value.ndim and value.shape[0] == 1:
+        value = value.squeeze(0)
     return value.to(x.dtype)
 
 
