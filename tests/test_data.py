@@ -756,7 +756,7 @@ def test_timeout() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals between threads")
 def test_keyboard_interrupt_stops_the_workers() -> None:
-    waiting, release = threading.Event(), threading.Event()
+    waiting, consumed, release = threading.Event(), threading.Event(), threading.Event()
     main = threading.main_thread().ident
     assert main is not None
 
@@ -769,7 +769,8 @@ def test_keyboard_interrupt_stops_the_workers() -> None:
 
     def interrupt() -> None:
         waiting.wait(30)
-        time.sleep(0.05)
+        consumed.wait(30)
+        time.sleep(0.05)  # the main thread goes from its last batch to waiting for the next
         signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.05)
         release.set()
@@ -780,6 +781,8 @@ def test_keyboard_interrupt_stops_the_workers() -> None:
     with pytest.raises(KeyboardInterrupt):
         for batch in DataLoader(Waiting(), 1, num_workers=2):
             seen.append(batch[0].item())
+            if len(seen) == 4:
+                consumed.set()
     thread.join()
     assert seen == [0, 1, 2, 3]
 
