@@ -66,7 +66,8 @@ def test_binary(name: str, data: st.DataObject) -> None:
     x, y = data.draw(filled(a, values)), data.draw(filled(b, values))
     if name in DIVIDING and integral:
         y = np.abs(y) + 1
-    assert_parity(getattr(tl.ops, name), getattr(torch, name), [pair(x, first, True), pair(y, second, True)],
+    derived = name != "atan2" or not integral  # PyTorch's gradients compute in uint8 there
+    assert_parity(getattr(tl.ops, name), getattr(torch, name), [pair(x, first, derived), pair(y, second, derived)],
                   max((first, second, "float32"), key=lambda d: TOLERANCE.get(d, 0)))
 
 
@@ -244,7 +245,8 @@ def test_reductions_of_nothing(name: str, shape: tuple[int, ...]) -> None:
 F = torch.nn.functional
 THREE_OPERANDS = {
     "where": (lambda a, b, c: tl.where(a > 0, b, c), lambda a, b, c: torch.where(a > 0, b, c)),
-    "clamp": (tl.clamp, torch.clamp), "lerp": (tl.lerp, torch.lerp),
+    "clamp": (lambda a, b, c: tl.clamp(a * 9, b, c + 19.5), lambda a, b, c: torch.clamp(a * 9, b, c + 19.5)),
+    "lerp": (tl.lerp, torch.lerp),
     "addcmul": (lambda a, b, c: tl.addcmul(a, b, c, value=2), lambda a, b, c: torch.addcmul(a, b, c, value=2)),
     "addcdiv": (lambda a, b, c: tl.addcdiv(a, b, c + 9.5, value=2),
                 lambda a, b, c: torch.addcdiv(a, b, c + 9.5, value=2)),
@@ -270,7 +272,8 @@ def test_three_operands(name: str, data: st.DataObject) -> None:
     c = data.draw(st.sampled_from([a, b, ()]))
     allowed = ("float32", "float64") if name == "isclose" else DTYPES[1:] if "alpha" in name else DTYPES
     names = [data.draw(st.sampled_from(allowed)) for _ in range(3)]
-    inputs = [pair(data.draw(filled(s)), dtype, True) for s, dtype in zip((a, b, c), names, strict=True)]
+    derived = all(n in DTYPES[6:] for n in names)  # PyTorch's gradients compute in integers that wrap
+    inputs = [pair(data.draw(filled(s)), dtype, derived) for s, dtype in zip((a, b, c), names, strict=True)]
     assert_parity(*THREE_OPERANDS[name], inputs, max((*names, "float32"), key=lambda d: TOLERANCE.get(d, 0)))
 
 

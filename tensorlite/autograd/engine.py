@@ -7,6 +7,7 @@ interrupted or refused leaves every `.grad` as it was. Nothing here knows an ope
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 Sum = tuple[Any, bool]  # a gradient, and whether it shares memory with nothing else
 Sums = dict[Any, Sum]
-_accumulate_lock = threading.Lock()
+
+_accumulate_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a fork waits until no sum is under way, so that no child inherits the lock held
+    os.register_at_fork(before=_accumulate_lock.acquire, after_in_parent=_accumulate_lock.release,
+                        after_in_child=_accumulate_lock.release)
 
 
 def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, create_graph: bool,

@@ -18,7 +18,7 @@ from .activation import sigmoid
 from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
 from .movement import full_like
 from .one_kernel import binary, unary
-from .wide import computed_wide
+from .wide import computed_wide, widened
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -223,8 +223,9 @@ def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise ArgumentError("clamp: at least one of min and max must be given")
     if isinstance(min, Var) or isinstance(max, Var):
-        x = x if min is None else where(ge(x, min), x, maximum(x, min))
-        return x if max is None else where(le(x, max), x, minimum(x, max))
+        x, *bounds = _together("clamp", x, *[bound for bound in (min, max) if bound is not None])
+        x = x if min is None else where(ge(x, bounds[0]), x, maximum(x, bounds[0]))
+        return x if max is None else where(le(x, bounds[-1]), x, minimum(x, bounds[-1]))
     if x.array.dtype.kind in "iu" and any(isinstance(limit, float) for limit in (min, max)):
         x = x.to(result_dtype([x.array, 0.0]))
     return _clamp(x, min=min, max=max)
@@ -265,9 +266,17 @@ copysign = binary("copysign", "|x| with the sign of y (also of -0.0). The deriva
 erf = unary("erf", "(2/√π) ∫₀ˣ exp(-t²) dt.", x=lambda g, x: mul(mul(g, exp(neg(square(x)))), 2 / math.sqrt(math.pi)))
 
 
+def _together(name: str, *operands: Any) -> list[Any]:
+    """The operands in the dtype in which all of them combine, so that no step computes in a smaller one."""
+    values = as_inputs(name, operands)
+    dtype = result_dtype([v if type(v) in SCALARS else v.array for v in values])
+    return [v if type(v) in SCALARS else v.to(dtype) for v in values]
+
+
 @computed_wide
 def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
     """x + weight·(end - x), for floating dtypes."""
+    x, end, weight = _together("lerp", x, end, weight)
     if not x.dtype.is_floating_point:
         raise DTypeError(f"lerp: expected a floating dtype, got {x.dtype.name}; use .float()")
     return add(x, mul(weight, sub(end, x)))
@@ -276,12 +285,14 @@ def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
 @computed_wide
 def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value·a·b."""
+    x, a, b = _together("addcmul", x, a, b)
     return add(x, mul(a, b), alpha=value)
 
 
 @computed_wide
 def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value·a/b."""
+    x, a, b = _together("addcdiv", x, a, b)
     return add(x, _div(a, b), alpha=value)
 
 
@@ -297,8 +308,7 @@ def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf:
 
 def isclose(x: Tensor, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """|x - y| <= atol + rtol·|y|, elementwise; equal infinities are close."""
-    if not x.dtype.is_floating_point:
-        x = x.double()  # the difference of unsigned integers would wrap
+    x, y = widened(x if x.dtype.is_floating_point else x.double()), widened(y)  # differences of uint8 would wrap
     close = logical_or(eq(x, y), logical_and(le(abs(sub(x, y)), add(mul(abs(y), rtol), atol)), isfinite(sub(x, y))))
     return logical_or(close, logical_and(isnan(x), isnan(y))) if equal_nan else close
 
