@@ -276,9 +276,9 @@ def _together(name: str, *operands: Any) -> list[Any]:
 @computed_wide
 def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
     """x + weight·(end - x), for floating dtypes."""
-    x, end, weight = _together("lerp", x, end, weight)
     if not x.dtype.is_floating_point:
         raise DTypeError(f"lerp: expected a floating dtype, got {x.dtype.name}; use .float()")
+    x, end, weight = _together("lerp", x, end, weight)
     return add(x, mul(weight, sub(end, x)))
 
 
