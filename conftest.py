@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import pytest
 
 import tensorlite as tl
 from tensorlite import nn, optim
+
+# The files of device "cuda" import CuPy: their doctests are looked for where it is installed.
+NEED_CUPY = [f"tensorlite/backends/{name}.py" for name in ("cublas", "cuda", "cupy_import", "nvrtc")]
+collect_ignore = [] if importlib.util.find_spec("cupy") else NEED_CUPY
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """tensorlite: a deep-learning framework small enough to read in an afternoon.
 
 PyTorch's names and semantics, NumPy on the CPU. The map of the package is docs/architecture.md.
-`tl.data` and `tl.testing` are loaded on first use: they need modules that would make up a tenth of the import time.
+`tl.data`, `tl.kernel`, `tl.simulator` and `tl.testing` are loaded on first use: they need modules that would make up a
+tenth of the import time.
 """
 
 import importlib
@@ -20,6 +21,8 @@ from .autograd import no_grad as no_grad
 from .autograd import set_grad_enabled as set_grad_enabled
 from .backends import Device as Device
 from .backends import as_device as as_device
+from .backends.precision import get_float32_matmul_precision as get_float32_matmul_precision
+from .backends.precision import set_float32_matmul_precision as set_float32_matmul_precision
 from .creation import arange as arange
 from .creation import as_tensor as as_tensor
 from .creation import asarray as asarray
@@ -243,7 +246,9 @@ from .tensor import Tensor as Tensor
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import simulator as simulator
     from . import testing as testing
+    from .custom import kernel as kernel
 
 # Other names of the same things, as PyTorch and NumPy have them.
 arccos = acos
@@ -283,6 +288,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "testing"):
+    if name in ("data", "simulator", "testing"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "kernel":
+        return importlib.import_module(f"{__name__}.custom").kernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ class DType:
 
     name       'float32', as PyTorch spells it
     numpy      the NumPy (and CuPy) dtype of the stored elements
-    c_type     the name in the CUDA sources
+    c_type     the name in kernels/common.cuh
     wide       the dtype in which sums, norms and products are accumulated
     category   BOOL < INTEGER < FLOAT
     """
@@ -70,15 +70,15 @@ def _load_bfloat16() -> np.dtype[Any]:
 
 
 bool_: Final = DType("bool", "bool", BOOL, 1)
-uint8: Final = DType("uint8", "unsigned char", INTEGER, 1)
-int8: Final = DType("int8", "signed char", INTEGER, 1)
-int16: Final = DType("int16", "short", INTEGER, 2)
-int32: Final = DType("int32", "int", INTEGER, 4)
-int64: Final = DType("int64", "long long", INTEGER, 8)
+uint8: Final = DType("uint8", "u8", INTEGER, 1)
+int8: Final = DType("int8", "i8", INTEGER, 1)
+int16: Final = DType("int16", "i16", INTEGER, 2)
+int32: Final = DType("int32", "i32", INTEGER, 4)
+int64: Final = DType("int64", "i64", INTEGER, 8)
 float32: Final = DType("float32", "float", FLOAT, 4)
 float64: Final = DType("float64", "double", FLOAT, 8)
-float16: Final = DType("float16", "half", FLOAT, 2, wide=float32)
-bfloat16: Final = DType("bfloat16", "bfloat16", FLOAT, 2, wide=float32)
+float16: Final = DType("float16", "f16", FLOAT, 2, wide=float32)
+bfloat16: Final = DType("bfloat16", "bf16", FLOAT, 2, wide=float32)
 
 ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 

@@ -68,7 +68,7 @@ def store(x: Tensor, array: Array) -> None:
 def check_writable(x: Tensor, function: Any) -> None:
     """Refuse memory that is read-only or lies over itself, where writing would change several elements at once."""
     array = x.array
-    if not array.flags.writeable or not (array.flags.c_contiguous or _is_spread(array)):
+    if not x.backend.is_writable(array) or not (array.flags.c_contiguous or _is_spread(array)):
         raise GradError(f"{_name(function)}_: the tensor of shape {tuple(x.shape)} shares memory among its elements "
                         "(expanded) or is read-only; change a .clone() of it")
 

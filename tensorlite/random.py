@@ -13,7 +13,7 @@ import math
 import operator
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -92,9 +92,16 @@ class Generator:
             backend.run(kernel, out, self._state, *args, **params)
 
     def _write(self, seed: int, counter: int) -> None:
-        new = self._backend.from_numpy(np.array([seed, counter], np.uint64))
+        self._restore(self._backend.from_numpy(np.array([seed, counter], np.uint64)))
+
+    def _copy(self) -> Array:
+        """The state, copied on its device: nothing waits for that."""
         with _lock:
-            self._backend.run("copy", self._state, new)
+            return self._backend.copy(self._state)
+
+    def _restore(self, state: Array) -> None:
+        with _lock:
+            self._backend.run("copy", self._state, state)
 
     def __reduce__(self) -> tuple[Callable[..., Generator], tuple[str, list[int]]]:
         return _rebuild, (str(self.device), self.get_state().tolist())
@@ -180,6 +187,22 @@ def get_rng_state() -> np.ndarray:
 def set_rng_state(state: ArrayLike) -> None:
     """Set the CPU's default state to one that `get_rng_state` gave. Errors: see `Generator.set_state`."""
     default_generator.set_state(state)
+
+
+States = dict[Generator, Array]
+
+
+def default_states(devices: Iterable[Device]) -> States:
+    """Copies of all default generators' states, those of `devices` among them. Nothing waits for a device."""
+    for device in devices:
+        default_for(device)
+    return {generator: generator._copy() for generator in tuple(_defaults.values())}
+
+
+def restore_default_states(states: States) -> None:
+    """Go back to what `default_states` returned."""
+    for generator, state in states.items():
+        generator._restore(state)
 
 
 class Target(Protocol):

@@ -18,7 +18,7 @@ from .autograd.op import refresh
 from .autograd.tape import Node, Var, set_tensor_class, wrap
 from .backends import Array, Backend, Device, as_device, get
 from .dtypes import DType
-from .errors import ArgumentError, DTypeError, GradError, ShapeError
+from .errors import ArgumentError, DeviceError, DTypeError, GradError, ShapeError
 from .hooks import RemovableHandle
 from .methods import InPlaceMethods, Methods
 from .numpy_protocol import NumpyProtocol
@@ -120,7 +120,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return self.array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+        return self.backend.address(self.array)
 
     # --- autograd -----------------------------------------------------------------------------------------------
 
@@ -229,9 +229,15 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     # --- conversions --------------------------------------------------------------------------------------------
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The values as a NumPy array, sharing memory on the CPU. GradError with requires_grad but no `force`."""
+        """The values as a NumPy array, which shares memory with a tensor on the CPU.
+
+        Without `force`, raises GradError with requires_grad, and DeviceError for a tensor elsewhere, as PyTorch does.
+        """
         if self.requires_grad and not force:
             raise GradError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.device.type != "cpu" and not force:
+            raise DeviceError(f"can't convert a tensor of shape {self.shape} on '{self.device}' to NumPy; "
+                              "use tensor.cpu() to copy it to host memory first")
         return self.backend.to_numpy(self.array)
 
     def item(self) -> Any:

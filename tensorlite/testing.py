@@ -121,7 +121,8 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
     if grad_outputs is None:
         random = Generator().manual_seed(0)
         outputs = [o for o in _floating(func(*args)) if o.requires_grad]
-        incoming = [sampling.randn_like(o, generator=random, requires_grad=True) for o in outputs]
+        incoming = [sampling.randn(o.shape, generator=random, dtype=o.dtype).to(o.device).requires_grad_()
+                    for o in outputs]
     else:
         incoming = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
 

@@ -142,6 +142,13 @@ def standardized(x: Any, axes: tuple[int, ...]) -> Any:
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
 
 
+def standardized_grad(a: Any, x: Any) -> Any:
+    """The derivative of standardized(x, (-1,)) in x, given that of its result."""
+    n = standardized(x, (-1,))
+    bent = a - a.mean(-1, keepdims=True) - n * (a * n).mean(-1, keepdims=True)
+    return bent / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
 def along(x: tl.Tensor, values: Any) -> tl.Tensor:
     """An index or mask on x's device."""
     return tl.tensor(values, device=x.device)

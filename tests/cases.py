@@ -48,6 +48,7 @@ from case import (
     sigmoid,
     softmax,
     standardized,
+    standardized_grad,
     written,
 )
 
@@ -179,6 +180,7 @@ ACTIVATIONS = [
          lambda x: np.where(2 * x > 3, x, np.log1p(np.exp(2 * x)) / 2), ONE, kinks=(1.5,), dtypes=ANY, result=floating),
     Case("softplus_grad", lambda g, x: ops.softplus_grad(g, x, beta=2.0, threshold=3.0),
          lambda g, x: g * np.where(2 * x > 3, 1, sigmoid(2 * x)), TWO[:1], kinks=(1.5,), **RULE),
+    unary("softsign", lambda x: x / (1 + np.abs(x)), kinks=(0,)),
     unary("logsigmoid", lambda x: -np.log1p(np.exp(-x))),
 ]
 LOGIC = [
@@ -336,6 +338,12 @@ FUSED = [
     Case("layer_norm affine", lambda x, w, b: ops.layer_norm(x, w, b, normalized_ndim=2),
          lambda x, w, b: standardized(x, (-2, -1)) * w + b, (((3, 4), (3, 4), (3, 4)), ((2, 3, 4), (3, 4), (3, 4))),
          dtypes=FLOATS),
+    Case("layer_norm_grad", lambda g, x, w: ops.layer_norm_grad(g, x, w, dims=(1,), eps=1e-5),
+         lambda g, x, w: standardized_grad(g * w, x), (((3, 4), (3, 4), (4,)),), **RULE),
+    Case("layer_norm_grad plain", lambda g, x: ops.layer_norm_grad(g, x, None, dims=(1,), eps=1e-5),
+         standardized_grad, TWO[:1], **RULE),
+    Case("layer_norm_weight_grad", lambda g, x: ops.layer_norm_weight_grad(g, x, dims=(1,), eps=1e-5),
+         lambda g, x: (g * standardized(x, (-1,))).sum(0), TWO[:1], **RULE),
     Case("cross_entropy", lambda x: ops.cross_entropy(x, along(x, LABELS)), cross_entropy, (((3, 4),),), dtypes=FLOATS),
     Case("cross_entropy_grad", lambda g, x: ops.cross_entropy_grad(g, x, along(x, LABELS)), cross_entropy_grad,
          (((), (3, 4)),), **RULE),

@@ -1,4 +1,4 @@
-"""README and docs tell the truth: every ```python block runs, every path that they name exists.
+"""README and docs tell the truth: ```python blocks run, ```diff blocks stand in their files, paths exist.
 
 The blocks of a page run in order and share their names. A block with `>>>` is a doctest, another one is executed.
 """
@@ -88,6 +88,17 @@ def test_the_backend_of_the_page_is_found_by_its_name(tmp_path: Path, monkeypatc
     monkeypatch.setitem(backends._MODULES, "toy", "toy")
     monkeypatch.delitem(sys.modules, "tensorlite.backends.toy", raising=False)
     assert run(page) == 3
+
+
+def test_what_a_diff_adds_stands_in_its_file() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "diff":
+                first, *lines = block.text.splitlines()
+                text = (ROOT / first.removeprefix("--- ")).read_text(encoding="utf-8")
+                for hunk in re.split(r"^@@.*\n", "\n".join(lines), flags=re.MULTILINE):
+                    added = re.sub(r"^\+", "", hunk.rstrip("\n"), flags=re.MULTILINE)
+                    assert f"\n{added}\n" in text, f"{page.name}, line {block.line}: {first[4:]} has other lines now"
 
 
 def test_links_lead_to_files() -> None:

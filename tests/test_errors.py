@@ -252,7 +252,7 @@ ROWS: dict[str, Row] = {
     "gather shape": (lambda: tl.gather(vector(2, 3), 0, integers),
                      tl.ShapeError, r"gather: index of shape \(3,\) does not fit \(2, 3\)"),
     "gather negative": (lambda: tl.gather(vector(), 0, tl.tensor([-1])),
-                        tl.OutOfRangeError, "gather: index -1 is out of bounds for dimension 0"),
+                        tl.OutOfRangeError, r"index -1 at position \(0,\) is out of bounds for dimension 0"),
     "gather range": (lambda: tl.gather(vector(), 0, tl.tensor([3])), tl.OutOfRangeError, "index 3 at position"),
     "index_select": (lambda: tl.index_select(vector(), 0, tl.zeros(1, 1, dtype=tl.int64)),
                      tl.ShapeError, "expected a vector of indices"),
@@ -404,6 +404,7 @@ ROWS: dict[str, Row] = {
                                tl.GradError, "marked an input as dirty that it does not return"),
     "dirty leaf": (lambda: DirtyView.apply(vector(**leaf), True), tl.GradError, "a leaf Variable that requires grad"),
     "dirty view": (lambda: DirtyView.apply((vector(**leaf) * 1)[:2], True), tl.GradError, "a view is marked as dirty"),
+    "numpy elsewhere": (lambda: elsewhere().numpy(), tl.DeviceError, r"tensor.cpu\(\)"),
     # in place
     "leaf in place": (lambda: vector(**leaf).add_(1),
                       tl.GradError, "a leaf Variable that requires grad is being used in an in-place operation"),

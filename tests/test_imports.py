@@ -30,7 +30,7 @@ LAYERS = (
     ("nn.functional",),
     ("nn", "optim"),
     ("capture", "data", "io", "safetensors_format"),
-    ("testing",),
+    ("custom", "custom_check", "simulator", "testing"),
     ("insight",),
     ("",),
 )

@@ -86,18 +86,24 @@ def test_results_do_not_depend_on_strides(case: Case, device: str) -> None:
     for shapes in case.shapes:
         arrays = case.arrays(shapes, tl.float64 if tl.float64 in case.dtypes else tl.int64)
         plain = listed(case.function(*tensors(arrays, device)))
-        for strided in layouts(arrays):
-            inputs = [tl.from_numpy(a).to(device) for a in strided]
+        for inputs in (*views(arrays, device), *(numpy_layouts(arrays) if device == "cpu" else ())):
             for x, y in zip(listed(case.function(*inputs)), plain, strict=True):
                 np.testing.assert_allclose(x.cpu().numpy(), y.cpu().numpy(), 1e-14, 1e-14)
                 assert case.view or x.is_contiguous(), "the result is not dense"
 
 
-def layouts(arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """The same values transposed in memory, as every second element, backwards, and repeated with stride 0."""
-    yield [a.T.copy().T for a in arrays]
-    yield [np.repeat(a, 2, -1)[..., ::2] if a.ndim else a for a in arrays]
-    yield [a[::-1].copy()[::-1] if a.ndim else a for a in arrays]
+def views(arrays: list[np.ndarray], device: str) -> Iterator[list[tl.Tensor]]:
+    """The same values transposed in memory, as every second element, and starting off a 16-byte boundary."""
+    backwards = [tuple(reversed(range(a.ndim))) for a in arrays]
+    yield [tl.tensor(a.T.copy(), device=device).permute(order) for a, order in zip(arrays, backwards, strict=True)]
+    yield [tl.tensor(np.repeat(a, 2, -1), device=device)[..., ::2] if a.ndim else tl.tensor(a, device=device)
+           for a in arrays]
+    yield [tl.tensor(np.append(a.dtype.type(0), a), device=device)[1:].view(a.shape) for a in arrays]
+
+
+def numpy_layouts(arrays: list[np.ndarray]) -> Iterator[list[tl.Tensor]]:
+    """What only NumPy makes, and shares: negative strides."""
+    yield [tl.from_numpy(a[::-1].copy()[::-1] if a.ndim else a) for a in arrays]
 
 
 @every_case

@@ -14,10 +14,11 @@ from tensorlite import nn, optim
 from tensorlite.optim.optimizer import Optimizer
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 @pytest.mark.parametrize("cls", ALL)
-def test_a_step_never_changes_a_gradient(cls: Any) -> None:
+def test_a_step_never_changes_a_gradient(cls: Any, weight_decay: float) -> None:
     p = leaf([1.0, -2.0, 3.0])
-    optimizer = cls([p], lr=0.1, **({} if cls in (optim.Rprop,) else {"weight_decay": 0.5}))
+    optimizer = cls([p], lr=0.1, **({} if cls in (optim.Rprop,) else {"weight_decay": weight_decay}))
     g = tl.tensor([0.5, 0.5, -0.5], dtype=tl.float64)
     p.grad = g
     for _ in range(3):

@@ -137,7 +137,7 @@ def accumulate(sums: dict[Any, Sum], create_graph: bool) -> None:
             present = leaf._grad
             if present is None:
                 leaf._grad = own(total)
-            elif create_graph or present._requires_grad or not present.array.flags.writeable:
+            elif create_graph or present._requires_grad or not present.backend.is_writable(present.array):
                 leaf._grad = present + total[0]
             else:
                 present._bump()

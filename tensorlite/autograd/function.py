@@ -285,21 +285,21 @@ class _Segment:
                  preserve_rng: bool) -> None:
         self.function, self.kwargs = function, kwargs
         self.args: tuple[Any, ...] = args
-        self.relied_on = [save(a) for a in (*args, *kwargs.values()) if isinstance(a, Var)]
-        self.rng = random.get_rng_state() if preserve_rng else None
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Var)]
+        self.relied_on = [save(a) for a in tensors]
+        self.devices = {a.backend.device for a in tensors}
+        self.rng = random.default_states(self.devices) if preserve_rng else {}
 
     def run(self, again: bool) -> tuple[tuple[Any, ...], list[Any]]:
         """Run recorded, whatever the mode. Returns the outputs, and per argument the Var at which its tape begins."""
         for saved in self.relied_on:
             intact(saved, "checkpoint", "argument or parameter")
-        now = random.get_rng_state()
+        rng, now = (self.rng, random.default_states(self.devices)) if again and self.rng else ({}, {})
         try:
-            if again and self.rng is not None:
-                random.set_rng_state(self.rng)
+            random.restore_default_states(rng)
             result, entries = run_with_grad(True, self._recorded)
         finally:
-            if again and self.rng is not None:
-                random.set_rng_state(now)
+            random.restore_default_states(now)
         self.single = not isinstance(result, tuple)
         return ((result,) if self.single else result), entries
 
@@ -314,7 +314,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
                preserve_rng_state: bool = True, **kwargs: Any) -> Any:
     """Call `function(*args)` without keeping its intermediate values; backward computes them again.
 
-    Memory falls to the arguments and results, time grows by one forward. Draws from the default generator repeat
+    Memory falls to the arguments and results, time grows by one forward. Draws from the default generators repeat
     exactly when `preserve_rng_state`; those from a generator of your own do not. Gradients also reach parameters and
     tensors that the function uses without being given them. `use_reentrant` is accepted for PyTorch's sake; there is
     one implementation, which supports all that both of PyTorch's do. Raises GradError in backward if an argument was

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,22 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import DeviceError, OutOfRangeError, ShapeError
+from . import own_kernels
 
 Array = Any  # np.ndarray or a device's array with NumPy's attributes (shape, strides, dtype, reshape, transpose, [])
 Kernel = Callable[..., None]
 Observer = Callable[["Backend", str, Array, tuple[Any, ...], dict[str, Any]], None]
 
 _MODULES = {"cpu": "cpu", "cuda": "cuda", "cuda:sim": "simulator"}  # device -> its file; a further device is a row here
+
+
+class _Current(threading.local):
+    """Which GPU "cuda" without an index means, in each thread; tl.cuda.set_device changes it."""
+
+    gpu = 0
+
+
+current = _Current()
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Device:
 
 
 def as_device(device: Any) -> Device:
-    """A Device from itself or a name: 'cpu', 'cuda' (= 'cuda:0'), 'cuda:1', 'cuda:sim', or a GPU's index.
+    """A Device from itself or a name: 'cpu', 'cuda' (the current GPU), 'cuda:1', 'cuda:sim', or a GPU's index.
 
     Raises DeviceError for any other name, with the closest known one.
     """
@@ -57,7 +68,7 @@ def as_device(device: Any) -> Device:
     if device in _MODULES and device != "cuda":
         return Device(device)
     if kind == "cuda" and (index.isdecimal() or device == "cuda"):
-        return Device("cuda", int(index or 0))
+        return Device("cuda", int(index) if index else current.gpu)
     hint = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "cuda", "nvidia") else ""
     known = ", ".join(map(repr, _MODULES))
     raise DeviceError(f"unknown device {device!r}{hint} (known: {known} and 'cuda:<index>')")
@@ -71,15 +82,7 @@ def get(device: Any) -> Backend:
     device = as_device(device)
     backend = _loaded.get(device)
     if backend is None:
-        name = f"{__name__}.{_MODULES[device.type]}"
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            raise DeviceError(
-                f"device '{device}' has no backend in this version of tensorlite; use device 'cpu'"
-            ) from None
+        module = importlib.import_module(f"{__name__}.{_MODULES[device.type]}")
         backend = _loaded.setdefault(device, module.create(device.index))
     return backend
 
@@ -143,6 +146,13 @@ class Backend(ABC):
         for observer in self.observers:
             observer(self, kernel, out, args, params)
 
+    def own(self, kernel: str) -> own_kernels.OwnKernel:
+        """The user's kernel of a name that is not in the table. Raises DeviceError where there is none."""
+        found = own_kernels.find(kernel)
+        if found is None:
+            raise self.missing(kernel)
+        return found
+
     def missing(self, kernel: str) -> DeviceError:
         """The error for a kernel that is not in the table."""
         return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
@@ -159,9 +169,25 @@ class Backend(ABC):
     def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
         """A view of `shape` that repeats size-1 dimensions with stride 0. The caller has checked the shapes."""
 
+    def address(self, array: Array) -> int:
+        """Where an array's first element lies, in the device's memory."""
+        return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
     @abstractmethod
     def shares_memory(self, a: Array, b: Array) -> bool:
         """Whether two arrays lie in overlapping stretches of memory."""
+
+    def overwrite(self, array: Array, value: float) -> None:
+        """Set all elements to a number, not through the door: no recording repeats it."""
+        array[...] = value
+
+    def is_writable(self, array: Array) -> bool:
+        """Whether each element has memory of its own that may be written: not where a view repeats elements."""
+        return all(stride or size < 2 for stride, size in zip(array.strides, array.shape, strict=True))
+
+    def diagonal(self, array: Array, offset: int, dim1: int, dim2: int) -> Array:
+        """A view of the diagonals of the planes (dim1, dim2), as the last dimension."""
+        return array.diagonal(offset, dim1, dim2)
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -40,7 +40,7 @@ class CpuBackend(Backend):
     def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
         function = KERNELS.get(kernel)
         if function is None:
-            raise self.missing(kernel)
+            function = self.own(kernel).on_host
         # A context is used by one kernel at a time, also when a signal handler or another thread comes in between;
         # pop and append are atomic. One whose kernel raised is dropped.
         contexts = self._contexts
@@ -67,6 +67,14 @@ class CpuBackend(Backend):
 
     def shares_memory(self, a: Array, b: Array) -> bool:
         return np.may_share_memory(a, b)
+
+    def is_writable(self, array: Array) -> bool:
+        return bool(array.flags.writeable)
+
+    def diagonal(self, array: Array, offset: int, dim1: int, dim2: int) -> Array:
+        diagonal = array.diagonal(offset, dim1, dim2)
+        diagonal.flags.writeable = array.flags.writeable  # NumPy makes it read-only
+        return diagonal
 
     def synchronize(self) -> None:
         """NumPy has finished when it returns."""
@@ -265,6 +273,12 @@ def softplus_grad(out: Array, g: Array, x: Array, beta: float, threshold: float)
     np.copyto(out, g, where=scaled > threshold)
 
 
+def softsign(out: Array, x: Array) -> None:
+    np.abs(x, out)
+    np.add(out, 1, out)
+    np.divide(x, out, out)
+
+
 # --- reductions: `dims` are kept as size 1 in out ---------------------------------------------------------------
 
 
@@ -367,12 +381,12 @@ def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
         np.add(out, bias, out)
 
 
-def cross_entropy(out: Array, logits: Array, target: Array) -> None:
+def cross_entropy(out: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
     rows, classes = logits.shape
-    unsigned = target.view(_UNSIGNED[target.itemsize])  # a negative label is a huge one
-    if rows and np.maximum.reduce(unsigned) >= classes:
-        at = int(np.argmax(unsigned >= classes))
-        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {rows}, {classes} classes")
+    if ignore_index >= 0 or (rows and np.maximum.reduce(target.view(_UNSIGNED[target.itemsize])) >= classes):
+        kept = _kept_rows(target, classes, ignore_index)
+        logits, target = logits[kept], target[kept]
+        rows = len(target)
     shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     chosen = shifted[np.arange(rows), target]
     losses = np.log(np.add.reduce(np.exp(shifted, out=shifted), axis=1))
@@ -380,25 +394,72 @@ def cross_entropy(out: Array, logits: Array, target: Array) -> None:
     out[...] = np.add.reduce(losses) / rows if rows else np.nan
 
 
-def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array) -> None:
-    rows = len(target)
+def _kept_rows(target: Array, classes: int, ignore_index: int) -> Array:
+    """Which rows count; the others' target is ignore_index. Raises OutOfRangeError for a target that is no class."""
+    kept: Array = target != ignore_index
+    wrong = kept & (target.view(_UNSIGNED[target.itemsize]) >= classes)  # a negative target is a huge one
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {len(target)}, {classes} classes")
+    return kept
+
+
+def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
+    rows, classes = logits.shape
     softmax(out, logits, dim=1)
-    out[np.arange(rows), target] -= 1
-    np.multiply(out, g / out.dtype.type(rows), out)
+    if ignore_index < -classes:  # then it cannot pass for an index of a class, counted from the right
+        try:
+            out[np.arange(rows), target] -= 1
+        except IndexError:
+            pass  # some rows are ignored
+        else:
+            np.multiply(out, g / out.dtype.type(rows), out)
+            return
+    kept = _kept_rows(target, classes, ignore_index)
+    out[kept, target[kept]] -= 1
+    np.multiply(out, g / out.dtype.type(np.count_nonzero(kept)), out)
+    out[~kept] = 0
 
 
 def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    count = _count(x, dims)
-    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
-    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
-    np.divide(out, np.sqrt(variance + eps), out)
+    _normalize(out, x, dims, eps)
     if weight is not None:
         np.multiply(out, weight, out)
     if bias is not None:
         np.add(out, bias, out)
 
 
-# --- indexing: one integer array per indexed dimension -------------------------------------------------------------
+def _normalize(out: Array, x: Array, dims: tuple[int, ...], eps: float) -> Array:
+    """out = (x - mean)/deviation over `dims`; returns the deviation, √(variance + eps)."""
+    count = _count(x, dims)
+    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
+    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
+    deviation = np.sqrt(variance + eps)
+    np.divide(out, deviation, out)
+    return deviation
+
+
+def layer_norm_grad(out: Array, g: Array, x: Array, weight: Array, *, dims: tuple[int, ...], eps: float) -> None:
+    count = _count(x, dims)
+    normalized = np.empty(x.shape, x.dtype)
+    deviation = _normalize(normalized, x, dims, eps)
+    if weight is not None:
+        g = g * weight
+    along = np.add.reduce(np.multiply(g, normalized, out), axis=dims, keepdims=True)
+    np.multiply(normalized, along / count, normalized)
+    np.subtract(g, np.add.reduce(g, axis=dims, keepdims=True) / count, out)
+    np.subtract(out, normalized, out)
+    np.divide(out, deviation, out)
+
+
+def layer_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, ...], eps: float) -> None:
+    normalized = np.empty(x.shape, x.dtype)
+    _normalize(normalized, x, dims, eps)
+    np.multiply(normalized, g, normalized)
+    np.add.reduce(normalized, axis=tuple(range(dims[0])), out=out)
+
+
+# --- indexing: one integer array per indexed dimension; negative ones count from the end if they `wrap` --------------
 
 
 def _key(indices: tuple[Array, ...], dims: tuple[int, ...]) -> tuple[Any, ...]:
@@ -408,11 +469,11 @@ def _key(indices: tuple[Array, ...], dims: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(key)
 
 
-def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple[int, ...]) -> None:
+def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple[int, ...], wrap: bool) -> None:
     """Raise for the first index outside its dimension, naming value and position."""
     for dim, index in zip(dims, indices, strict=True):
         size = shape[dim]
-        wrong = np.argwhere((index < -size) | (index >= size))
+        wrong = np.argwhere((index < (-size if wrap else 0)) | (index >= size))
         if len(wrong):
             at = tuple(wrong[0].tolist())
             raise OutOfRangeError(
@@ -420,26 +481,28 @@ def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple
             )
 
 
-def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...]) -> None:
+def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
     if len(indices) == 1 and np.maximum.reduce(indices[0].view(_UNSIGNED[8]), axis=None, initial=0) < x.shape[dims[0]]:
         np.take(x, indices[0], axis=dims[0], out=out, mode="clip")  # all in range; other modes would copy twice
         return
+    if not wrap and any([np.minimum.reduce(i, axis=None, initial=0) < 0 for i in indices]):
+        _check_range(x.shape, indices, dims, wrap)
     try:
         np.copyto(out, x[_key(indices, dims)])
     except IndexError:
-        _check_range(x.shape, indices, dims)
+        _check_range(x.shape, indices, dims, wrap)
         raise
 
 
-def index_put(out: Array, value: Any, *indices: Array, dims: tuple[int, ...]) -> None:
+def index_put(out: Array, value: Any, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
     """Write `value` where the indices point; of duplicates the last one wins."""
-    _check_range(out.shape, indices, dims)
+    _check_range(out.shape, indices, dims, wrap)
     out[_key(indices, dims)] = value
 
 
-def index_add(out: Array, value: Array, *indices: Array, dims: tuple[int, ...]) -> None:
+def index_add(out: Array, value: Array, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
     """Add `value` where the indices point; duplicates add up."""
-    _check_range(out.shape, indices, dims)
+    _check_range(out.shape, indices, dims, wrap)
     np.add.at(out, _key(indices, dims), value)
 
 
@@ -494,13 +557,14 @@ KERNELS: dict[str, Kernel] = {
     "relu": relu, "relu_grad": relu_grad, "sigmoid_grad": sigmoid_grad, "tanh_grad": tanh_grad,
     "leaky_relu": leaky_relu, "leaky_relu_grad": leaky_relu_grad, "elu": elu, "elu_grad": elu_grad,
     "silu": silu, "silu_grad": silu_grad, "gelu": gelu, "gelu_grad": gelu_grad,
-    "softplus": softplus_kernel, "softplus_grad": softplus_grad,
+    "softplus": softplus_kernel, "softplus_grad": softplus_grad, "softsign": softsign,
     # reductions, and along one dimension
     "mean": mean, "var": var, "logsumexp": logsumexp, "argmax": _arg(np.argmax), "argmin": _arg(np.argmin),
     "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
     "softmax": softmax, "softmax_grad": softmax_grad, "log_softmax": log_softmax, "log_softmax_grad": log_softmax_grad,
     # matrices and fused layers
-    "matmul": matmul, "linear": linear, "layer_norm": layer_norm,
+    "matmul": matmul, "linear": linear,
+    "layer_norm": layer_norm, "layer_norm_grad": layer_norm_grad, "layer_norm_weight_grad": layer_norm_weight_grad,
     "cross_entropy": cross_entropy, "cross_entropy_grad": cross_entropy_grad,
     # indexing
     "index": index, "index_put": index_put, "index_add": index_add,

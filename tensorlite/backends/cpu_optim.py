@@ -275,17 +275,17 @@ def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array
         param, _radam_constants, t, float(lr), beta1, beta2, eps, weight_decay
     )
     coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
-    for p, g, m, v, s, d in blocks(2, param, grad, exp_avg, exp_avg_sq):
+    for p, g, m, v, s, n, d in blocks(3, param, grad, exp_avg, exp_avg_sq):
         if shrink:
             multiply(p, factor, p)
         d = _direction(g, p, d, decay, coupled, maximize)
         _lerp(m, d, keep1, take1, s)
         _lerp_square(v, d, keep2, take2, s)
-        multiply(m, size, d)
+        multiply(m, size, n)
         if rectified:
             sqrt(v, s)
-            divide(d, add(s, floor, s), d)
-        subtract(p, d, p)
+            divide(n, add(s, floor, s), n)
+        subtract(p, n, p)
 
 
 def rprop_step(param: Array, grad: Array, lr: Array, step: Array, prev: Array, step_size: Array, *,

@@ -1,15 +1,19 @@
-"""Where the kernel sources lie: `tensorlite/_kernels` in an installed wheel, `kernels/` in a checkout.
+"""Where the kernel sources lie: `tensorlite/_kernels` in an installed wheel, `kernels/` in a checkout; and where
+what is compiled from them is kept.
 
-A compiler includes headers by path, so the contract is a folder of the file system, not only texts.
+A compiler includes headers by path, so the contract is a folder of the file system, not only texts. The texts of
+users' own kernels are registered, and read as the others are.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import TensorliteError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_registered: dict[str, str] = {}  # texts that are no files, by the names that `read` takes
 
 
 def folder() -> Path:
@@ -29,6 +33,11 @@ def folder() -> Path:
     )
 
 
+def register(name: str, text: str) -> None:
+    """Make a text, such as that of a user's own kernel, known to `read`."""
+    _registered[name] = text
+
+
 def read(name: str) -> str:
     """The text of one kernel file, such as "formulas.cuh"; a TensorliteError lists the files there are.
 
@@ -36,8 +45,21 @@ def read(name: str) -> str:
     >>> "kernels" in kernel_sources.read("README.md")
     True
     """
+    if name in _registered:
+        return _registered[name]
     path = folder() / name
     if not path.is_file():
         present = ", ".join(sorted(entry.name for entry in folder().iterdir()))
         raise TensorliteError(f"no kernel file {name!r} in {folder()}; there are: {present}")
     return path.read_text(encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $TENSORLITE_CACHE, else "tensorlite/kernels" in the user's cache folder.
+
+    Everything in it can be deleted at any time; it is compiled again when it is needed.
+    """
+    named = os.environ.get("TENSORLITE_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensorlite" / "kernels"

@@ -16,6 +16,7 @@ from .activation import silu as silu
 from .activation import silu_grad as silu_grad
 from .activation import softplus as softplus
 from .activation import softplus_grad as softplus_grad
+from .activation import softsign as softsign
 from .activation import tanh as tanh
 from .activation import tanh_grad as tanh_grad
 from .elementwise import abs as abs
@@ -73,6 +74,8 @@ from .elementwise import where as where
 from .fused import cross_entropy as cross_entropy
 from .fused import cross_entropy_grad as cross_entropy_grad
 from .fused import layer_norm as layer_norm
+from .fused import layer_norm_grad as layer_norm_grad
+from .fused import layer_norm_weight_grad as layer_norm_weight_grad
 from .fused import linear as linear
 from .index import argsort as argsort
 from .index import diff as diff

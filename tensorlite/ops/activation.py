@@ -177,6 +177,20 @@ softplus_grad.rules(
 )
 
 
+@op(promote=FLOAT)
+def softsign(be: Backend, x: Array) -> Array:
+    """x/(1+|x|). Bergstra et al. 2009."""
+    return be.elementwise("softsign", x)
+
+
+def _softsign_x(g: Any, x: Any) -> Any:
+    t = abs(x) + 1.0
+    return g / t / t  # not g/t²: the square leaves the range of float16
+
+
+softsign.rules(x=_softsign_x)
+
+
 def logsigmoid(x: Tensor) -> Tensor:
     """ln sigmoid(x) = -softplus(-x), finite for every finite x."""
     return softplus(x * -1.0, threshold=math.inf) * -1.0

@@ -8,7 +8,8 @@ from ..autograd.op import op
 from ..autograd.tape import Var
 from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
-from .elementwise import mul, sub
+from .elementwise import div, mul, sub, where
+from .logic import ne
 from .matmul import _matmul, require_same_dtype
 from .movement import _permute, full_like, unsqueeze
 from .reduce import _sum, mean, softmax, sum
@@ -63,37 +64,41 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @op
-def _cross_entropy(be: Backend, logits: Array, target: Array) -> Array:
-    return be.fill("cross_entropy", (), logits.dtype, logits, target)
+def _cross_entropy(be: Backend, logits: Array, target: Array, *, ignore_index: Any) -> Array:
+    return be.fill("cross_entropy", (), logits.dtype, logits, target, ignore_index=ignore_index)
 
 
 @op
-def cross_entropy_grad(be: Backend, grad: Array, logits: Array, target: Array) -> Array:
-    """grad/N·(softmax(logits)[i] - onehot(target)[i]) for row i of N."""
-    return be.fill("cross_entropy_grad", logits.shape, logits.dtype, grad, logits, target)
+def cross_entropy_grad(be: Backend, grad: Array, logits: Array, target: Array, *, ignore_index: Any = -100) -> Array:
+    """grad/N·(softmax(logits)[i] - onehot(target)[i]) for row i of the N whose target is not ignore_index, else 0."""
+    return be.fill("cross_entropy_grad", logits.shape, logits.dtype, grad, logits, target, ignore_index=ignore_index)
 
 
-def _cross_entropy_bend(g: Any, grad: Any, logits: Any) -> Any:
+def _cross_entropy_bend(g: Any, grad: Any, logits: Any, target: Any, ignore_index: int) -> Any:
     """The derivative of cross_entropy_grad in the logits: that of the softmax, times grad/N."""
     p = softmax(logits, 1)
     weighted = mul(g, p)
-    return mul(sub(weighted, mul(p, sum(weighted, 1, keepdim=True))), mul(grad, 1 / max(logits.shape[0], 1)))
+    bend = sub(weighted, mul(p, sum(weighted, 1, keepdim=True)))
+    kept = ne(target, ignore_index)
+    return where(unsqueeze(kept, 1), mul(bend, div(grad, sum(kept))), 0.0)
 
 
-def _cross_entropy_slope(g: Any, grad: Any, logits: Any, target: Any) -> Any:
+def _cross_entropy_slope(g: Any, grad: Any, logits: Any, target: Any, ignore_index: int) -> Any:
     """The derivative of cross_entropy_grad in grad, in which it is linear."""
-    return sum(mul(g, cross_entropy_grad(full_like(grad, 1), logits, target)))
+    return sum(mul(g, cross_entropy_grad(full_like(grad, 1), logits, target, ignore_index=ignore_index)))
 
 
 _cross_entropy.name = "cross_entropy"
-_cross_entropy.rules(logits=lambda g, logits, target: cross_entropy_grad(g, logits, target))
+_cross_entropy.rules(logits=lambda g, logits, target, ignore_index: cross_entropy_grad(
+    g, logits, target, ignore_index=ignore_index))
 cross_entropy_grad.rules(grad=_cross_entropy_slope, logits=_cross_entropy_bend)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, *, ignore_index: int = -100) -> Tensor:
     """The mean over rows i of -ln softmax(logits)[i, target[i]]: logits (N, C), target (N,) integers, result ().
 
-    NaN for N = 0. Raises OutOfRangeError for a target outside [0, C), with its value and row.
+    Rows whose target is ignore_index do not count; NaN where no row counts. Raises OutOfRangeError for another target
+    outside [0, C), with its value and row.
     """
     if logits.ndim != 2 or target.shape != logits.shape[:1]:
         raise ShapeError(f"cross_entropy: logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit; "
@@ -102,7 +107,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
         raise DTypeError(f"cross_entropy: class targets must be integers, got {target.dtype.name}")
     if not logits.dtype.is_floating_point:
         raise DTypeError(f"cross_entropy: logits must be floating, got {logits.dtype.name}")
-    return _cross_entropy(logits, target)
+    return _cross_entropy(logits, target, ignore_index=ignore_index)
 
 
 @op
@@ -110,25 +115,55 @@ def _layer_norm(be: Backend, x: Array, weight: Array, bias: Array, *, dims: Any,
     return be.fill("layer_norm", x.shape, x.dtype, x, weight, bias, dims=dims, eps=eps)
 
 
-def _normalized(x: Any, dims: tuple[int, ...], eps: float) -> tuple[Any, Any]:
-    x = widened(x)
+@op
+def layer_norm_grad(be: Backend, grad: Array, x: Array, weight: Array, *, dims: Any, eps: Any) -> Array:
+    """(a - mean(a) - n·mean(a·n))/√(var + eps), with a = grad·weight and n the normalised x: layer_norm's, in x."""
+    return be.fill("layer_norm_grad", x.shape, x.dtype, grad, x, weight, dims=dims, eps=eps)
+
+
+@op
+def layer_norm_weight_grad(be: Backend, grad: Array, x: Array, *, dims: Any, eps: Any) -> Array:
+    """Σ grad·n over all but `dims`, with n the normalised x: the derivative of layer_norm in its weight."""
+    return be.fill("layer_norm_weight_grad", x.shape[dims[0]:], x.dtype, grad, x, dims=dims, eps=eps)
+
+
+def _layer_norm_bend(g: Any, grad: Any, x: Any, weight: Any, dims: tuple[int, ...], eps: float) -> Any:
+    """The derivative of layer_norm_grad in x.
+
+    Per row of C elements Σ g·layer_norm_grad = C·s·(mean(g·a) - mean(g)·mean(a) - mean(g·n)·mean(a·n)), with
+    s = 1/√(var + eps). ds/dx = -s²·n/C, and what flows to n flows to x as layer_norm_grad.
+    """
+    x, g = widened(x), widened(g)
+    a = _weighted(widened(grad), weight)
     centered = sub(x, mean(x, dims, keepdim=True))
     scale = (mean(centered * centered, dims, keepdim=True) + eps).rsqrt()
-    return mul(centered, scale), scale
-
-
-def _layer_norm_x(g: Any, x: Any, weight: Any, dims: tuple[int, ...], eps: float) -> Any:
-    normalized, scale = _normalized(x, dims, eps)
-    g = widened(g) if weight is None else mul(widened(g), weight)
-    return mul(scale, g - mean(g, dims, keepdim=True) - mul(normalized, mean(mul(g, normalized), dims, keepdim=True)))
+    normalized = centered * scale
+    g_along, a_along = mean(g * normalized, dims, keepdim=True), mean(a * normalized, dims, keepdim=True)
+    shared = (mean(g * a, dims, keepdim=True) - mean(g, dims, keepdim=True) * mean(a, dims, keepdim=True)
+              - g_along * a_along)
+    through_n = layer_norm_grad(g * a_along + a * g_along, x, None, dims=dims, eps=eps)
+    return -(scale * (scale * normalized * shared + through_n))
 
 
 _layer_norm.name = "layer_norm"
 _layer_norm.rules(
-    x=_layer_norm_x,
-    weight=lambda g, x, dims, eps: mul(g, _normalized(x, dims, eps)[0]),
+    x=lambda g, x, weight, dims, eps: layer_norm_grad(g, x, weight, dims=dims, eps=eps),
+    weight=lambda g, x, dims, eps: layer_norm_weight_grad(g, x, dims=dims, eps=eps),
     bias=lambda g: g,
 )
+layer_norm_grad.rules(  # linear in grad·weight, and symmetric
+    grad=lambda g, x, weight, dims, eps: _weighted(layer_norm_grad(g, x, None, dims=dims, eps=eps), weight),
+    x=_layer_norm_bend,
+    weight=lambda g, grad, x, dims, eps: mul(grad, layer_norm_grad(g, x, None, dims=dims, eps=eps)),
+)
+layer_norm_weight_grad.rules(
+    grad=lambda g, x, dims, eps: _layer_norm(x, g, None, dims=dims, eps=eps),
+    x=lambda g, grad, x, dims, eps: layer_norm_grad(grad, x, g, dims=dims, eps=eps),
+)
+
+
+def _weighted(x: Any, weight: Any) -> Any:
+    return x if weight is None else mul(x, weight)
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, normalized_ndim: int,

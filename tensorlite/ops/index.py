@@ -19,7 +19,7 @@ from ..backends import Array, Backend, broadcast_shapes, dimension, normalize_di
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from .elementwise import add, maximum, minimum, where
 from .logic import isnan
-from .movement import _slice, clone, full_like, narrow
+from .movement import _slice, full_like, narrow
 from .names import numpy_names
 from .reduce import ValuesIndices, amax, amin, argmax, argmin, require_elements
 from .reduce import any as any_of
@@ -41,16 +41,16 @@ def _gathered_shape(shape: tuple[int, ...], indices: Sequence[Any], dims: tuple[
 
 
 @op
-def _index(be: Backend, x: Array, *, indices: Any, dims: Any) -> Array:
-    """x at integer arrays, one per dimension of `dims`; negative indices count from the end."""
-    return be.fill("index", _gathered_shape(x.shape, indices, dims), x.dtype, x, *indices, dims=dims)
+def _index(be: Backend, x: Array, *, indices: Any, dims: Any, wrap: Any = True) -> Array:
+    """x at integer arrays, one per dimension of `dims`; negative indices count from the end if they `wrap`."""
+    return be.fill("index", _gathered_shape(x.shape, indices, dims), x.dtype, x, *indices, dims=dims, wrap=wrap)
 
 
 @op
-def index_spread(be: Backend, g: Array, *, indices: Any, dims: Any, shape: Any) -> Array:
+def index_spread(be: Backend, g: Array, *, indices: Any, dims: Any, shape: Any, wrap: Any = True) -> Array:
     """Zeros of `shape` to which g is added at the indices: the gradient of index. Duplicates add up."""
     out = be.fill("fill", shape, g.dtype, 0)
-    be.run("index_add", out, g, *indices, dims=dims)
+    be.run("index_add", out, g, *indices, dims=dims, wrap=wrap)
     return out
 
 
@@ -60,9 +60,9 @@ index_spread.rules(g=lambda g, indices, dims: _index(g, indices=indices, dims=di
 
 
 @op
-def _index_put(be: Backend, x: Array, value: Array, *, indices: Any, dims: Any) -> Array:
+def _index_put(be: Backend, x: Array, value: Array, *, indices: Any, dims: Any, wrap: Any = True) -> Array:
     out = be.copy(x)
-    be.run("index_put", out, value, *indices, dims=dims)
+    be.run("index_put", out, value, *indices, dims=dims, wrap=wrap)
     return out
 
 
@@ -152,13 +152,13 @@ def _is_mask(k: Any) -> bool:
     return isinstance(k, np.ndarray) and k.dtype.kind == "b"
 
 
-def _nonzero(mask: np.ndarray, x: Any, dim: int) -> tuple[np.ndarray, ...]:
+def _nonzero(mask: np.ndarray, x: Any, dim: int) -> tuple[Array, ...]:
     """The integer arrays of a mask's nonzero positions. A 0-d one indexes a new dimension, by one zero or by none."""
     if mask.ndim == 0:
-        return (np.zeros(int(mask), _INT64),)
+        return (x.backend.from_numpy(np.zeros(int(mask), _INT64)),)
     if x.shape[dim:dim + mask.ndim] != mask.shape:
         raise OutOfRangeError(f"the mask of shape {mask.shape} does not fit {tuple(x.shape)} from dimension {dim} on")
-    return tuple(np.nonzero(mask))
+    return tuple([x.backend.from_numpy(i) for i in np.nonzero(mask)])
 
 
 def _is_integer(k: Any) -> bool:
@@ -210,11 +210,13 @@ def setitem_raw(x: Tensor, key: Any, value: Any) -> None:
     basic, arrays, dims = _parse(x, key)
     value = _value_like(x, value)
     _refuse_too_large(value, x, basic, arrays, dims)
-    region = x.array[(*basic, ...)]
+    region, source = x.array[(*basic, ...)], value.array
+    if x.backend.shares_memory(region, source):
+        source = x.backend.copy(source)  # x[...] = x.T: a kernel would read what it has written
     if arrays:
-        x.backend.run("index_put", region, value.array, *arrays, dims=dims)
+        x.backend.run("index_put", region, source, *arrays, dims=dims)
     else:
-        x.backend.run("copy", region, value.array)
+        x.backend.run("copy", region, source)
 
 
 def _value_like(x: Any, value: Any) -> Any:
@@ -271,9 +273,6 @@ def _along(name: str, x: Any, dim: int, index: Any) -> tuple[int, Any]:
     array = _raw_index(name, index, x.backend)
     if array.ndim != x.ndim or any(n > x.shape[d] for d, n in enumerate(array.shape) if d != dim):
         raise ShapeError(f"{name}: index of shape {array.shape} does not fit {tuple(x.shape)} outside dimension {dim}")
-    if array.size and int(array.min()) < 0:
-        raise OutOfRangeError(f"{name}: index {int(array.min())} is out of bounds for dimension {dim} with size "
-                              f"{x.shape[dim]}")
     return dim, array
 
 
@@ -285,8 +284,8 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     dim, array = _along("gather", x, dim, index)
     if not x.ndim:
-        return clone(x)
-    return _index(x, indices=_grid(x, dim, array), dims=tuple(range(x.ndim)))
+        return look_up(x.reshape(1), index)
+    return _index(x, indices=_grid(x, dim, array), dims=tuple(range(x.ndim)), wrap=False)
 
 
 @numpy_names
@@ -316,6 +315,11 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     return _index(x, indices=(array.reshape(-1),), dims=(dim,))
 
 
+def look_up(x: Tensor, index: Tensor) -> Tensor:
+    """x[index] for an index of any shape, but negative ones are refused instead of counted from the end."""
+    return _index(x, indices=(_raw_index("look_up", index, x.backend),), dims=(0,), wrap=False)
+
+
 def _source(x: Any, src: Any, array: Any) -> Any:
     """The part of a scatter source that the index covers; a number as a constant."""
     if isinstance(src, (bool, int, float)):
@@ -334,14 +338,14 @@ def _same_dtype(name: str, x: Any, source: Any) -> None:
 def scatter(x: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
     """A copy of x with out[index[i][j]][j] = src[i][j] for dim 0, and so on; of duplicates the last one wins."""
     dim, array = _along("scatter", x, dim, index)
-    return _index_put(x, _source(x, src, array), indices=_grid(x, dim, array), dims=tuple(range(x.ndim)))
+    return _index_put(x, _source(x, src, array), indices=_grid(x, dim, array), dims=tuple(range(x.ndim)), wrap=False)
 
 
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of x with src added at out[index[i][j]][j] for dim 0, and so on; duplicates add up."""
     dim, array = _along("scatter_add", x, dim, index)
     src, grid = _source(x, src, array), _grid(x, dim, array)
-    return x + index_spread(src, indices=grid, dims=tuple(range(x.ndim)), shape=x.shape)
+    return x + index_spread(src, indices=grid, dims=tuple(range(x.ndim)), shape=x.shape, wrap=False)
 
 
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
@@ -466,9 +470,10 @@ def triu(x: Tensor, diagonal: int = 0) -> Tensor:
 def _triangle(x: Any, diagonal: int, lower: bool) -> Any:
     if x.ndim < 2:
         raise ShapeError(f"{'tril' if lower else 'triu'}: expected at least 2 dimensions, got shape {tuple(x.shape)}")
-    rows, columns = (x.backend.fill("arange", (n,), _INT64, 0, 1) for n in x.shape[-2:])
+    rows, columns = (x.backend.fill("arange", (n,), _INT64, start, 1)
+                     for n, start in zip(x.shape[-2:], (diagonal, 0), strict=True))
     kernel = "le" if lower else "ge"
-    mask = x.backend.elementwise(kernel, columns[None, :], rows[:, None] + diagonal, dtype=np.dtype(np.bool_))
+    mask = x.backend.elementwise(kernel, columns[None, :], rows[:, None], dtype=np.dtype(np.bool_))
     return type(x)._wrap(mask, x.backend)
 
 

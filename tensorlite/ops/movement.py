@@ -267,18 +267,14 @@ def select(x: Tensor, dim: int, index: int) -> Tensor:
 
 @op(view=True)
 def _diagonal(be: Backend, x: Array, *, offset: Any, dim1: Any, dim2: Any) -> Array:
-    diagonal = x.diagonal(offset, dim1, dim2)
-    diagonal.flags.writeable = x.flags.writeable  # NumPy makes it read-only
-    return diagonal
+    return be.diagonal(x, offset, dim1, dim2)
 
 
 @op
 def diagonal_place(be: Backend, g: Array, *, shape: Any, offset: Any, dim1: Any, dim2: Any) -> Array:
     """Zeros of `shape` with g on a diagonal: the gradient of diagonal."""
     out = be.fill("fill", shape, g.dtype, 0)
-    view = out.diagonal(offset, dim1, dim2)
-    view.flags.writeable = True
-    be.run("copy", view, g)
+    be.run("copy", be.diagonal(out, offset, dim1, dim2), g)
     return out
 
 

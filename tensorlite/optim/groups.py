@@ -82,8 +82,6 @@ def check_param(param: Any) -> None:
     if not param.is_leaf:
         raise ArgumentError(f"can't optimize a non-leaf Tensor (shape {tuple(param.shape)}): pass the "
                             "tensors it was computed from, or a .detach().requires_grad_() of it")
-    array = param.array
-    repeated = any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True))
-    if (repeated and array.size) or not getattr(array.flags, "writeable", True):
+    if param.array.size and not param.backend.is_writable(param.array):
         raise ArgumentError(f"can't optimize a Tensor (shape {tuple(param.shape)}) that is read-only or whose elements "
                             "share memory (expanded): pass a .clone() of it")

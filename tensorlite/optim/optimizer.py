@@ -52,16 +52,17 @@ class Plan(NamedTuple):
 class _Rate:
     """The learning rate of a group in the memory of one device."""
 
-    __slots__ = ("array", "value")
+    __slots__ = ("array", "backend", "value")
 
     def __init__(self, backend: Backend, value: float) -> None:
+        self.backend = backend
         self.array = backend.fill("fill", (), _FLOAT64, value)
         self.value = value
 
     def set(self, value: float) -> None:
         """Write a changed value; not through the door, since a recording must not repeat the old one."""
         if value != self.value:
-            self.array[...] = value
+            self.backend.overwrite(self.array, value)
             self.value = value
 
 

@@ -40,13 +40,9 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
         raise DTypeError(f"cross_entropy: expected two Tensors, got {type(input).__name__} and "
                          f"{type(target).__name__}; wrap them in tl.tensor(...)")
-    if (reduction == "mean" and weight is None and sample_weight is None and not label_smoothing and ignore_index < 0
+    if (reduction == "mean" and weight is None and sample_weight is None and not label_smoothing
             and _is_plain(input.array, target.array)):
-        try:
-            return ops.cross_entropy(input, target)
-        except OutOfRangeError:
-            if not bool(ops.eq(target, ignore_index).any()):
-                raise
+        return ops.cross_entropy(input, target, ignore_index=ignore_index)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     logp = ops.log_softmax(input, _class_dim("cross_entropy", input))

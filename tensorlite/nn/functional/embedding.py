@@ -8,6 +8,7 @@ from ... import ops
 from ...creation import arange
 from ...dtypes import INTEGER, int64
 from ...errors import ArgumentError, DTypeError, OutOfRangeError
+from ...ops.index import look_up
 from ...tensor import Tensor
 
 
@@ -22,29 +23,15 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     """
     if input.dtype.category != INTEGER:
         raise DTypeError(f"embedding: indices must be integers, got {input.dtype.name}; convert with .long()")
-    rows = weight.shape[0]
     if padding_idx is not None:
-        padding_idx = checked_padding(padding_idx, rows)
+        padding_idx = checked_padding(padding_idx, weight.shape[0])
     try:
-        found = ops.index_select(weight, 0, _refuse_negative(input.long(), rows).reshape(-1))
-    except OutOfRangeError:
-        raise _out_of_range("embedding: index", input, rows) from None
-    out = found.reshape(*input.shape, weight.shape[1])
+        out = look_up(weight, input)
+    except OutOfRangeError as error:
+        raise OutOfRangeError(f"embedding: {error}") from None
     if padding_idx is None or not weight.requires_grad:
         return out
     return ops.where(ops.eq(input, padding_idx).unsqueeze(-1), out.detach(), out)
-
-
-def _refuse_negative(index: Tensor, size: int) -> Tensor:
-    """The index with `size`, which every look-up refuses, for negative values, which would count from the end."""
-    return ops.where(ops.lt(index, 0), size, index)
-
-
-def _out_of_range(what: str, index: Tensor, size: int) -> OutOfRangeError:
-    """The error that names the first value outside [0, size), and its position."""
-    values = index.detach().cpu().numpy()
-    wrong = tuple(np.argwhere((values < 0) | (values >= size))[0].tolist())
-    return OutOfRangeError(f"{what} {values[wrong]} at position {wrong} is out of range; it must be in [0, {size})")
 
 
 def checked_padding(padding_idx: int, rows: int) -> int:
@@ -70,5 +57,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             raise ArgumentError("one_hot: num_classes cannot be inferred from an empty tensor; pass it")
         num_classes = int(tensor.max().item()) + 1
     if bool(ops.logical_or(ops.lt(tensor, 0), ops.ge(tensor, num_classes)).any()):
-        raise _out_of_range("one_hot: class", tensor, num_classes)
+        classes = tensor.detach().cpu().numpy()
+        wrong = tuple(np.argwhere((classes < 0) | (classes >= num_classes))[0].tolist())
+        raise OutOfRangeError(f"one_hot: class {classes[wrong]} at position {wrong} is out of range; it must be in "
+                              f"[0, {num_classes})")
     return ops.eq(tensor.unsqueeze(-1), arange(num_classes, device=tensor.device)).to(int64)

@@ -1,0 +1,154 @@
+// Elementwise kernels: out[i] = F(a[i], b[i], ...) for any formula F of up to four inputs.
+//
+// Two kernels serve all cases. `vectorised` moves 16 bytes at a time where every operand is dense, or repeats one
+// element, along the innermost dimension; `strided` takes any strides, element by element. Python merges dimensions
+// first, so most calls reach the first kernel with one dimension. A number is an operand without an array.
+#include "formulas.cuh"
+
+// Packed by tensorlite/backends/kernels/elementwise.py; inputs a, b, c, d are numbered from 0.
+template <int N>
+struct Elementwise {
+  void* out;
+  const void* in[N];  // null: the operand is the number beside it
+  u64 number[N];      // the bits of a number in the input's computing type
+  ErrorWord* error;
+  u64 code;
+  i64 count;  // elements of out
+  i64 ndim;
+  Divider size[MAX_DIMS];       // innermost dimension first
+  i64 stride[MAX_DIMS][N + 1];  // in elements, of out and then of the inputs
+};
+
+struct None {};  // the type of an input that a formula does not have
+
+template <class A, class B, class C, class D>
+constexpr int inputs = 1 + !is_same<B, None> + !is_same<C, None> + !is_same<D, None>;
+
+template <class T>
+constexpr int bytes = sizeof(T);
+template <>
+constexpr int bytes<None> = 0;
+
+// Elements that fill 16 bytes of the widest operand.
+template <class Out, class A, class B, class C, class D>
+constexpr int width = 16 / larger(larger(bytes<Out>, larger(bytes<A>, bytes<B>)), larger(bytes<C>, bytes<D>));
+
+// What a formula calls with a value that it refuses.
+struct Refuse {
+  ErrorWord* error;
+  u32 code;
+  i64 position;
+
+  template <class T>
+  FN void operator()(T value) const {
+    report(error, code, i64(value), position);
+  }
+};
+
+template <class F, class... X>
+FN auto call(const Refuse& refuse, X... x) {
+  if constexpr (requires_checks<F>) return F{}(x..., refuse);
+  else return F{}(x...);
+}
+
+template <class B, class C, class D, class F, class A, class Y, class Z, class W>
+FN auto apply(const Refuse& refuse, A a, Y b, Z c, W d) {
+  if constexpr (is_same<B, None>) return call<F>(refuse, a);
+  else if constexpr (is_same<C, None>) return call<F>(refuse, a, b);
+  else if constexpr (is_same<D, None>) return call<F>(refuse, a, b, c);
+  else return call<F>(refuse, a, b, c, d);
+}
+
+// The elements of one input in computing type: V neighbours (step 1), or one that is repeated.
+template <class T, int V>
+struct Loaded {
+  Compute<T> at[V];
+
+  FN Loaded(const void* data, i64 offset, i64 step, u64 number) {
+    if (data != nullptr && step == 1) {
+      const auto stored = *reinterpret_cast<const Pack<T, V>*>(static_cast<const T*>(data) + offset);
+#pragma unroll
+      for (int v = 0; v < V; ++v) at[v] = widen(stored.at[v]);
+    } else {
+      const Compute<T> one = data != nullptr ? widen(static_cast<const T*>(data)[offset]) : value_of(number);
+#pragma unroll
+      for (int v = 0; v < V; ++v) at[v] = one;
+    }
+  }
+
+  static FN Compute<T> value_of(u64 number) {
+    union {
+      u64 bits;
+      Compute<T> value;
+    } both = {number};
+    return both.value;
+  }
+};
+
+template <int V>
+struct Loaded<None, V> {
+  None at[V];
+  template <class... Any>
+  FN Loaded(Any...) {}
+};
+
+// V results from `element` on, whose operands lie at `offset`.
+template <int V, class F, class Out, class A, class B, class C, class D, int N>
+FN void compute(const Elementwise<N>& args, i64 element, const i64 (&offset)[N + 1]) {
+  const auto& step = args.stride[0];
+  const auto input = [&](int k) { return k < N ? k : 0; };  // inputs that are None have no place in the arrays
+  const int one = input(1), two = input(2), three = input(3);
+  const Loaded<A, V> a(args.in[0], offset[1], step[1], args.number[0]);
+  const Loaded<B, V> b(args.in[one], offset[one + 1], step[one + 1], args.number[one]);
+  const Loaded<C, V> c(args.in[two], offset[two + 1], step[two + 1], args.number[two]);
+  const Loaded<D, V> d(args.in[three], offset[three + 1], step[three + 1], args.number[three]);
+  Pack<Out, V> result;
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const Refuse refuse{args.error, u32(args.code), element + v};
+    result.at[v] = narrow<Out>(apply<B, C, D, F>(refuse, a.at[v], b.at[v], c.at[v], d.at[v]));
+  }
+  *reinterpret_cast<Pack<Out, V>*>(static_cast<Out*>(args.out) + offset[0]) = result;
+}
+
+// The offsets of all operands at `element`, counted with the innermost dimension fastest.
+template <class Index, int N>
+FN void locate(const Elementwise<N>& args, Index element, i64 (&offset)[N + 1]) {
+  for (int k = 0; k <= N; ++k) offset[k] = 0;
+  Index rest = element;
+  for (int dim = 0; dim < args.ndim; ++dim) {
+    const Index next = dim + 1 < args.ndim ? quotient(rest, args.size[dim]) : Index(0);
+    const i64 at = i64(rest - next * Index(args.size[dim].divisor));
+#pragma unroll
+    for (int k = 0; k <= N; ++k) offset[k] += at * args.stride[dim][k];
+    rest = next;
+  }
+}
+
+// One pack of elements per thread; what is left over of one dimension goes to further threads, an element each.
+template <class F, class Index, class Out, class A, class B = None, class C = None, class D = None>
+__global__ void vectorised(const Elementwise<inputs<A, B, C, D>> args) {
+  constexpr int N = inputs<A, B, C, D>;
+  constexpr int V = width<Out, A, B, C, D>;
+  const Index thread = thread_number<Index>();
+  const Index packs = Index(args.count / V);
+  i64 offset[N + 1];
+  if (thread < packs) {
+    locate<Index>(args, thread * V, offset);
+    compute<V, F, Out, A, B, C, D>(args, i64(thread) * V, offset);
+  } else if (thread < packs + Index(args.count % V)) {
+    const Index element = packs * V + (thread - packs);
+    locate<Index>(args, element, offset);
+    compute<1, F, Out, A, B, C, D>(args, i64(element), offset);
+  }
+}
+
+// One element per thread.
+template <class F, class Index, class Out, class A, class B = None, class C = None, class D = None>
+__global__ void strided(const Elementwise<inputs<A, B, C, D>> args) {
+  const Index element = thread_number<Index>();
+  if (i64(element) >= args.count) return;
+  i64 offset[inputs<A, B, C, D> + 1];
+  locate<Index>(args, element, offset);
+  compute<1, F, Out, A, B, C, D>(args, i64(element), offset);
+}

@@ -1,0 +1,34 @@
+"""All families together: the table of kernels, and the list of instances that checks compile without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import (
+    Instance,
+    Launcher,
+    cross_entropy,
+    elementwise,
+    index,
+    layer_norm,
+    matmul,
+    movement,
+    muon,
+    optimizer,
+    random,
+    reduce,
+    scan,
+    softmax,
+    sort,
+)
+
+_FAMILIES = (cross_entropy, elementwise, index, layer_norm, matmul, movement, muon, optimizer, random, reduce, scan,
+             softmax, sort)
+
+TABLE: dict[str, Launcher] = {name: launcher for family in _FAMILIES for name, launcher in family.TABLE.items()}
+
+
+def instances() -> Iterator[Instance]:
+    """Every instance of a template that a call can reach."""
+    for family in _FAMILIES:
+        yield from family.instances()

@@ -1,0 +1,66 @@
+"""Muon's kernel: momentum, Newton-Schulz iterations by the device's products of matrices, and the step.
+
+Nothing here waits for the device: the norm and the learning rate stay in its memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import NARROW, Array
+from . import Instance, KernelBackend, Launcher, optimizer
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def muon_step(backend: KernelBackend, kernel: str, param: Array, args: tuple[Any, ...],
+              options: dict[str, Any]) -> None:
+    """One step of Muon on a matrix; see backends/cpu_optim.py for the arguments."""
+    if not param.size:
+        return
+    grad, rate, momentum_buffer = args
+    rows, columns = param.shape
+    ratio = 0.2 * math.sqrt(max(rows, columns)) if options["match_rms"] else math.sqrt(max(1, rows / columns))
+    wide = _FLOAT32 if param.dtype.char in NARROW else param.dtype
+    direction = backend.empty(param.shape, wide)
+    backend.kernels["copy"](backend, "copy", direction, (grad,), {})
+    optimizer.update(backend, "muon_momentum", direction, (direction, rate, momentum_buffer), options)
+    direction = _orthogonalize(backend, direction, options["ns_coefficients"], options["eps"], options["ns_steps"])
+    optimizer.update(backend, "muon_apply", param, (param, rate, direction),
+                     {"weight_decay": options["weight_decay"], "ratio": ratio})
+
+
+def _orthogonalize(backend: KernelBackend, x: Array, coefficients: tuple[float, float, float], eps: float,
+                   steps: int) -> Array:
+    """Newton-Schulz iterations X ← aX + (bXXᵀ + c(XXᵀ)²)X, which pull the singular values of X to about 1."""
+    a, b, c = coefficients
+    is_tall = x.shape[0] > x.shape[1]
+    x = x.T if is_tall else x
+    rows = x.shape[0]
+
+    def result(name: str, shape: tuple[int, ...], *args: Any, **params: Any) -> Array:
+        out = backend.empty(shape, x.dtype)
+        backend.kernels[name](backend, name, out, args, params)
+        return out
+
+    total = result("sum", (1, 1), result("square", x.shape, x), dims=(0, 1))
+    norm = result("maximum", (1, 1), result("sqrt", (1, 1), total), eps)
+    x = result("div", x.shape, x, norm)
+    for _ in range(steps):
+        gram = result("matmul", (rows, rows), x, x.T)
+        square = result("matmul", (rows, rows), gram, gram)
+        polynomial = result("add", gram.shape, result("mul", gram.shape, gram, b), result("mul", gram.shape, square, c))
+        x = result("add", x.shape, result("mul", x.shape, x, a), result("matmul", x.shape, polynomial, x))
+    return x.T if is_tall else x
+
+
+TABLE: dict[str, Launcher] = {"muon_step": muon_step}
+
+
+def instances() -> Iterator[Instance]:
+    """None of its own: the rules are in `optimizer`, the rest in other families."""
+    return iter(())
