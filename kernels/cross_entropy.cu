@@ -33,7 +33,7 @@ struct Partial {
   i64 kept;
 };
 
-// --- the loss --------------------------------------------------------------------------------------------------------------------
+// --- the loss --------------------------------------------------------------------------------------------------------
 
 struct CrossEntropy {
   void* out;
@@ -48,11 +48,9 @@ FN void store_mean(void* out, double sum, i64 kept) {
   *static_cast<T*>(out) = narrow<T>(Compute<T>(sum / double(kept)));  // NaN of no rows
 }
 
-// Launch bounds that ask for a block in doubles let them have the registers that the compiler would spill around exp.
-
 // Each block sums its rows; a block that is alone stores their mean.
 template <class Team, int PACKS, int V, class T>
-__global__ void __launch_bounds__(Team::BLOCK, sizeof(T) == 8) cross_entropy(const CrossEntropy args) {
+__global__ void __launch_bounds__(Team::BLOCK, 1) cross_entropy(const CrossEntropy args) {
   using C = Compute<T>;
   const Batch& batch = args.batch;
   C sum = C(0);
@@ -97,7 +95,7 @@ __global__ void cross_entropy_mean(const Mean args) {
   if (threadIdx.x == 0) store_mean<T>(args.out, sum, kept);
 }
 
-// --- its derivative ----------------------------------------------------------------------------------------------------------------
+// --- its derivative --------------------------------------------------------------------------------------------------
 
 struct CrossEntropyGrad {
   void* out;
@@ -156,7 +154,7 @@ FN C slope(C x, const Normaliser<C>& normaliser, i64 column, i64 target, C scale
 
 // A row in registers.
 template <class Team, int PACKS, int V, class T>
-__global__ void __launch_bounds__(Team::BLOCK, sizeof(T) == 8) held_grad(const CrossEntropyGrad args) {
+__global__ void __launch_bounds__(Team::BLOCK, 1) held_grad(const CrossEntropyGrad args) {
   using C = Compute<T>;
   const C scale = scale_of_rows<T>(args);
   const Batch& batch = args.batch;
@@ -173,7 +171,7 @@ __global__ void __launch_bounds__(Team::BLOCK, sizeof(T) == 8) held_grad(const C
 
 // The same, reading twice.
 template <class Team, int PACKS, int V, class T>
-__global__ void __launch_bounds__(Team::BLOCK, sizeof(T) == 8) long_rows_grad(const CrossEntropyGrad args) {
+__global__ void __launch_bounds__(Team::BLOCK, 1) long_rows_grad(const CrossEntropyGrad args) {
   using C = Compute<T>;
   const C scale = scale_of_rows<T>(args);
   const Batch& batch = args.batch;

@@ -80,7 +80,7 @@ FN void load_parameter(Compute<T> (&parameter)[PACKS * V], const void* data, i64
   load<Team, PACKS, V>(parameter, static_cast<const T*>(data), 1, first, present, absent);
 }
 
-// --- forward -----------------------------------------------------------------------------------------------------------------
+// --- forward ---------------------------------------------------------------------------------------------------------
 
 // Packed by tensorlite/backends/kernels/layer_norm.py.
 struct LayerNorm {
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows(const LayerNorm args
   }
 }
 
-// --- the derivative in x -----------------------------------------------------------------------------------------------------
+// --- the derivative in x ---------------------------------------------------------------------------------------------
 
 struct LayerNormGrad {
   void* out;
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows_grad(const LayerNorm
   }
 }
 
-// --- the derivative in the weight ---------------------------------------------------------------------------------------------
+// --- the derivative in the weight ------------------------------------------------------------------------------------
 
 struct LayerNormWeightGrad {
   void* partials;  // in computing type, [teams][columns]

@@ -33,7 +33,7 @@ struct Rows {
   }
 };
 
-// --- teams -----------------------------------------------------------------------------------------------------------------
+// --- teams -----------------------------------------------------------------------------------------------------------
 
 // F over the values of a warp's lanes, in every lane: by a tree, and the same bits in all of them.
 template <class F, class T>
@@ -87,7 +87,7 @@ struct Block {
   static FN T fold(T value) { return fold_block<F>(value); }
 };
 
-// --- pieces of rows ----------------------------------------------------------------------------------------------------------
+// --- pieces of rows --------------------------------------------------------------------------------------------------
 
 // The columns between the starts of two pieces of a thread.
 template <class Team, int PACKS, int V>

@@ -22,7 +22,7 @@ from tensorlite.backends import Device, cpu, get
 
 PACKAGE = Path(tl.__file__).parent
 CORE = ["dtypes.py", "creation.py", "tensor.py", "inplace.py", "numpy_protocol.py", "testing.py",
-        "backends/__init__.py", "backends/cpu.py",
+        "backends/__init__.py", "backends/cpu.py", "backends/cpu_index.py", "backends/cpu_layers.py",
         *sorted(f"{folder}/{path.name}" for folder in ("autograd", "ops") for path in (PACKAGE / folder).glob("*.py"))]
 # Not reached here: ml_dtypes is installed; guards of what cannot happen unless the core itself has a bug.
 UNREACHED = {"bfloat16 needs the package ml_dtypes"}

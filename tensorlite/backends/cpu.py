@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..errors import ArgumentError, DTypeError, OutOfRangeError
-from . import NARROW, Array, Backend, Device, Kernel, cpu_optim, philox
-from .cpu_math import erf, sigmoid, softplus
+from ..errors import ArgumentError, DTypeError
+from . import NARROW, Array, Backend, Device, Kernel, cpu_index, cpu_layers, cpu_optim, philox
+from .cpu_math import element_count, erf, sigmoid, softplus
 
 _F32 = np.dtype(np.float32)
-_UNSIGNED = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))}
 
 
 def _quiet_context() -> contextvars.Context:
@@ -291,18 +290,11 @@ def _reducing(ufunc: np.ufunc) -> Kernel:
 
 def mean(out: Array, x: Array, *, dims: tuple[int, ...]) -> None:
     np.add.reduce(x, axis=dims, out=out, keepdims=True)
-    np.divide(out, _count(x, dims), out)
-
-
-def _count(x: Array, dims: tuple[int, ...]) -> int:
-    count = 1
-    for dim in dims:
-        count *= x.shape[dim]
-    return count
+    np.divide(out, element_count(x, dims), out)
 
 
 def var(out: Array, x: Array, *, dims: tuple[int, ...], correction: float) -> None:
-    count = _count(x, dims)
+    count = element_count(x, dims)
     centered = x - np.divide(np.add.reduce(x, axis=dims, keepdims=True), count)
     np.add.reduce(np.square(centered), axis=dims, out=out, keepdims=True)
     np.divide(out, max(count - correction, 0), out)
@@ -329,32 +321,6 @@ def _arg(find: Callable[..., Any]) -> Kernel:
 # --- along one dimension --------------------------------------------------------------------------------------
 
 
-def softmax(out: Array, x: Array, *, dim: int) -> None:
-    if x.size:
-        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
-        np.exp(out, out)
-        np.divide(out, np.add.reduce(out, axis=dim, keepdims=True), out)
-
-
-def softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
-    np.multiply(g, y, out)
-    weighted = np.add.reduce(out, axis=dim, keepdims=True)
-    np.subtract(g, weighted, out)
-    np.multiply(out, y, out)
-
-
-def log_softmax(out: Array, x: Array, *, dim: int) -> None:
-    if x.size:
-        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
-        np.subtract(out, np.log(np.add.reduce(np.exp(out), axis=dim, keepdims=True)), out)
-
-
-def log_softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
-    np.exp(y, out)
-    np.multiply(out, np.add.reduce(g, axis=dim, keepdims=True), out)
-    np.subtract(g, out, out)
-
-
 def argsort(out: Array, x: Array, *, dim: int, descending: bool) -> None:
     """Stable; NaN counts as the largest."""
     if not descending:
@@ -368,142 +334,11 @@ def concat(out: Array, *parts: Array, dim: int) -> None:
     np.concatenate(parts, axis=dim, out=out)
 
 
-# --- matrices and fused layers -----------------------------------------------------------------------------------
+# --- matrices -----------------------------------------------------------------------------------------------------
 
 
 def matmul(out: Array, x: Array, y: Array) -> None:
     np.matmul(x, y, out)
-
-
-def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
-    np.matmul(x, weight.T, out=out)
-    if bias is not None:
-        np.add(out, bias, out)
-
-
-def cross_entropy(out: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
-    rows, classes = logits.shape
-    if ignore_index >= 0 or (rows and np.maximum.reduce(target.view(_UNSIGNED[target.itemsize])) >= classes):
-        kept = _kept_rows(target, classes, ignore_index)
-        logits, target = logits[kept], target[kept]
-        rows = len(target)
-    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
-    chosen = shifted[np.arange(rows), target]
-    losses = np.log(np.add.reduce(np.exp(shifted, out=shifted), axis=1))
-    np.subtract(losses, chosen, losses)
-    out[...] = np.add.reduce(losses) / rows if rows else np.nan
-
-
-def _kept_rows(target: Array, classes: int, ignore_index: int) -> Array:
-    """Which rows count; the others' target is ignore_index. Raises OutOfRangeError for a target that is no class."""
-    kept: Array = target != ignore_index
-    wrong = kept & (target.view(_UNSIGNED[target.itemsize]) >= classes)  # a negative target is a huge one
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {len(target)}, {classes} classes")
-    return kept
-
-
-def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
-    rows, classes = logits.shape
-    softmax(out, logits, dim=1)
-    if ignore_index < -classes:  # then it cannot pass for an index of a class, counted from the right
-        try:
-            out[np.arange(rows), target] -= 1
-        except IndexError:
-            pass  # some rows are ignored
-        else:
-            np.multiply(out, g / out.dtype.type(rows), out)
-            return
-    kept = _kept_rows(target, classes, ignore_index)
-    out[kept, target[kept]] -= 1
-    np.multiply(out, g / out.dtype.type(np.count_nonzero(kept)), out)
-    out[~kept] = 0
-
-
-def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    _normalize(out, x, dims, eps)
-    if weight is not None:
-        np.multiply(out, weight, out)
-    if bias is not None:
-        np.add(out, bias, out)
-
-
-def _normalize(out: Array, x: Array, dims: tuple[int, ...], eps: float) -> Array:
-    """out = (x - mean)/deviation over `dims`; returns the deviation, √(variance + eps)."""
-    count = _count(x, dims)
-    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
-    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
-    deviation = np.sqrt(variance + eps)
-    np.divide(out, deviation, out)
-    return deviation
-
-
-def layer_norm_grad(out: Array, g: Array, x: Array, weight: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    count = _count(x, dims)
-    normalized = np.empty(x.shape, x.dtype)
-    deviation = _normalize(normalized, x, dims, eps)
-    if weight is not None:
-        g = g * weight
-    along = np.add.reduce(np.multiply(g, normalized, out), axis=dims, keepdims=True)
-    np.multiply(normalized, along / count, normalized)
-    np.subtract(g, np.add.reduce(g, axis=dims, keepdims=True) / count, out)
-    np.subtract(out, normalized, out)
-    np.divide(out, deviation, out)
-
-
-def layer_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    normalized = np.empty(x.shape, x.dtype)
-    _normalize(normalized, x, dims, eps)
-    np.multiply(normalized, g, normalized)
-    np.add.reduce(normalized, axis=tuple(range(dims[0])), out=out)
-
-
-# --- indexing: one integer array per indexed dimension; negative ones count from the end if they `wrap` --------------
-
-
-def _key(indices: tuple[Array, ...], dims: tuple[int, ...]) -> tuple[Any, ...]:
-    key: list[Any] = [slice(None)] * (dims[-1] + 1)
-    for dim, index in zip(dims, indices, strict=True):
-        key[dim] = index
-    return tuple(key)
-
-
-def _check_range(shape: tuple[int, ...], indices: tuple[Array, ...], dims: tuple[int, ...], wrap: bool) -> None:
-    """Raise for the first index outside its dimension, naming value and position."""
-    for dim, index in zip(dims, indices, strict=True):
-        size = shape[dim]
-        wrong = np.argwhere((index < (-size if wrap else 0)) | (index >= size))
-        if len(wrong):
-            at = tuple(wrong[0].tolist())
-            raise OutOfRangeError(
-                f"index {index[at]} at position {at} is out of bounds for dimension {dim} with size {size}"
-            )
-
-
-def index(out: Array, x: Array, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
-    if len(indices) == 1 and np.maximum.reduce(indices[0].view(_UNSIGNED[8]), axis=None, initial=0) < x.shape[dims[0]]:
-        np.take(x, indices[0], axis=dims[0], out=out, mode="clip")  # all in range; other modes would copy twice
-        return
-    if not wrap and any([np.minimum.reduce(i, axis=None, initial=0) < 0 for i in indices]):
-        _check_range(x.shape, indices, dims, wrap)
-    try:
-        np.copyto(out, x[_key(indices, dims)])
-    except IndexError:
-        _check_range(x.shape, indices, dims, wrap)
-        raise
-
-
-def index_put(out: Array, value: Any, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
-    """Write `value` where the indices point; of duplicates the last one wins."""
-    _check_range(out.shape, indices, dims, wrap)
-    out[_key(indices, dims)] = value
-
-
-def index_add(out: Array, value: Array, *indices: Array, dims: tuple[int, ...], wrap: bool = True) -> None:
-    """Add `value` where the indices point; duplicates add up."""
-    _check_range(out.shape, indices, dims, wrap)
-    np.add.at(out, _key(indices, dims), value)
 
 
 def _unary(ufunc: Callable[..., Any]) -> Kernel:
@@ -561,17 +396,11 @@ KERNELS: dict[str, Kernel] = {
     # reductions, and along one dimension
     "mean": mean, "var": var, "logsumexp": logsumexp, "argmax": _arg(np.argmax), "argmin": _arg(np.argmin),
     "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
-    "softmax": softmax, "softmax_grad": softmax_grad, "log_softmax": log_softmax, "log_softmax_grad": log_softmax_grad,
-    # matrices and fused layers
-    "matmul": matmul, "linear": linear,
-    "layer_norm": layer_norm, "layer_norm_grad": layer_norm_grad, "layer_norm_weight_grad": layer_norm_weight_grad,
-    "cross_entropy": cross_entropy, "cross_entropy_grad": cross_entropy_grad,
-    # indexing
-    "index": index, "index_put": index_put, "index_add": index_add,
+    "matmul": matmul,
 }
-KERNELS |= philox.KERNELS | cpu_optim.KERNELS
+KERNELS |= cpu_index.KERNELS | cpu_layers.KERNELS | cpu_optim.KERNELS | philox.KERNELS
 
-HANDLES_NARROW = frozenset({copy, fill, concat, index, index_put}).union(
-    KERNELS[name] for name in cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW)
+HANDLES_NARROW = frozenset({copy, fill, concat}).union(
+    KERNELS[name] for name in cpu_index.HANDLES_NARROW | cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW)
 _NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear"})  # NumPy refuses the first two; its products are "or"
-UPDATES_OUT = frozenset({index_add})  # kernels that read out before they write it
+UPDATES_OUT = frozenset(KERNELS[name] for name in cpu_index.UPDATES_OUT)

@@ -1,12 +1,15 @@
-"""Functions that NumPy lacks, or does not compute stably, as plain array code for the CPU's kernels."""
+"""What several of the CPU's kernel files use; functions that NumPy lacks, or does not compute stably."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from . import Array
+
+# By size in bytes. Seen as unsigned, a negative index is a huge one: one comparison finds those out of range.
+UNSIGNED: Final = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))}
 
 # Chebyshev fits made for this file in 40-digit arithmetic, highest power first.
 # erf(x)/x in x² on [0, 1], error 1.3e-19.
@@ -32,6 +35,14 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
         np.multiply(result, x, result)
         np.add(result, c, result)
     return result
+
+
+def element_count(x: Array, dims: tuple[int, ...]) -> int:
+    """Elements of x along `dims`."""
+    count = 1
+    for dim in dims:
+        count *= x.shape[dim]
+    return count
 
 
 def erf(x: Array) -> Array:

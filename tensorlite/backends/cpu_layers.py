@@ -1,0 +1,132 @@
+"""Fused layers of the CPU: softmax and its kin, linear, cross entropy, LayerNorm, and their derivatives.
+
+Contract: that of `cpu`. They see float32 or float64, and `dim` or `dims` counted from the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from ..errors import OutOfRangeError
+from . import Array
+from .cpu_math import UNSIGNED, element_count
+
+
+def softmax(out: Array, x: Array, *, dim: int) -> None:
+    if x.size:
+        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
+        np.exp(out, out)
+        np.divide(out, np.add.reduce(out, axis=dim, keepdims=True), out)
+
+
+def softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
+    np.multiply(g, y, out)
+    weighted = np.add.reduce(out, axis=dim, keepdims=True)
+    np.subtract(g, weighted, out)
+    np.multiply(out, y, out)
+
+
+def log_softmax(out: Array, x: Array, *, dim: int) -> None:
+    if x.size:
+        np.subtract(x, np.maximum.reduce(x, axis=dim, keepdims=True), out)
+        np.subtract(out, np.log(np.add.reduce(np.exp(out), axis=dim, keepdims=True)), out)
+
+
+def log_softmax_grad(out: Array, g: Array, y: Array, *, dim: int) -> None:
+    np.exp(y, out)
+    np.multiply(out, np.add.reduce(g, axis=dim, keepdims=True), out)
+    np.subtract(g, out, out)
+
+
+def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
+    np.matmul(x, weight.T, out=out)
+    if bias is not None:
+        np.add(out, bias, out)
+
+
+def cross_entropy(out: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
+    rows, classes = logits.shape
+    if ignore_index >= 0 or (rows and np.maximum.reduce(target.view(UNSIGNED[target.itemsize])) >= classes):
+        kept = _kept_rows(target, classes, ignore_index)
+        logits, target = logits[kept], target[kept]
+        rows = len(target)
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    chosen = shifted[np.arange(rows), target]
+    losses = np.log(np.add.reduce(np.exp(shifted, out=shifted), axis=1))
+    np.subtract(losses, chosen, losses)
+    out[...] = np.add.reduce(losses) / rows if rows else np.nan
+
+
+def _kept_rows(target: Array, classes: int, ignore_index: int) -> Array:
+    """Which rows count; the others' target is ignore_index. Raises OutOfRangeError for a target that is no class."""
+    kept: Array = target != ignore_index
+    wrong = kept & (target.view(UNSIGNED[target.itemsize]) >= classes)  # a negative target is a huge one
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise OutOfRangeError(f"Target {target[at]} is out of bounds: row {at} of {len(target)}, {classes} classes")
+    return kept
+
+
+def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
+    rows, classes = logits.shape
+    softmax(out, logits, dim=1)
+    if ignore_index < -classes:  # then it cannot pass for an index of a class, counted from the right
+        try:
+            out[np.arange(rows), target] -= 1
+        except IndexError:
+            pass  # some rows are ignored
+        else:
+            np.multiply(out, g / out.dtype.type(rows), out)
+            return
+    kept = _kept_rows(target, classes, ignore_index)
+    out[kept, target[kept]] -= 1
+    np.multiply(out, g / out.dtype.type(np.count_nonzero(kept)), out)
+    out[~kept] = 0
+
+
+def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
+    _normalize(out, x, dims, eps)
+    if weight is not None:
+        np.multiply(out, weight, out)
+    if bias is not None:
+        np.add(out, bias, out)
+
+
+def _normalize(out: Array, x: Array, dims: tuple[int, ...], eps: float) -> Array:
+    """out = (x - mean)/deviation over `dims`; returns the deviation, √(variance + eps)."""
+    count = element_count(x, dims)
+    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
+    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
+    deviation = np.sqrt(variance + eps)
+    np.divide(out, deviation, out)
+    return deviation
+
+
+def layer_norm_grad(out: Array, g: Array, x: Array, weight: Array, *, dims: tuple[int, ...], eps: float) -> None:
+    count = element_count(x, dims)
+    normalized = np.empty(x.shape, x.dtype)
+    deviation = _normalize(normalized, x, dims, eps)
+    if weight is not None:
+        g = g * weight
+    along = np.add.reduce(np.multiply(g, normalized, out), axis=dims, keepdims=True)
+    np.multiply(normalized, along / count, normalized)
+    np.subtract(g, np.add.reduce(g, axis=dims, keepdims=True) / count, out)
+    np.subtract(out, normalized, out)
+    np.divide(out, deviation, out)
+
+
+def layer_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, ...], eps: float) -> None:
+    normalized = np.empty(x.shape, x.dtype)
+    _normalize(normalized, x, dims, eps)
+    np.multiply(normalized, g, normalized)
+    np.add.reduce(normalized, axis=tuple(range(dims[0])), out=out)
+
+
+KERNELS: Final[dict[str, Callable[..., None]]] = {
+    kernel.__name__: kernel
+    for kernel in (softmax, softmax_grad, log_softmax, log_softmax_grad, linear, cross_entropy, cross_entropy_grad,
+                   layer_norm, layer_norm_grad, layer_norm_weight_grad)
+}
