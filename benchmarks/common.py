@@ -65,7 +65,7 @@ def installed(library: str) -> bool:
 class Worker:
     """A process that holds one subject and answers requests, one JSON line each, until it is closed."""
 
-    def __init__(self, script: str, subject: str, threads: int) -> None:
+    def __init__(self, script: str, subject: str, threads: int | None) -> None:
         self.subject = subject
         self._process = subprocess.Popen(
             [sys.executable, script, "--worker", subject],

@@ -4,6 +4,8 @@
     python examples/mnist.py --epochs 10 --save run.safetensors   # a checkpoint after every epoch ...
     python examples/mnist.py --epochs 20 --resume run.safetensors # ... from which a run goes on, bit for bit
     python examples/mnist.py --plot digits.png                    # curves, and digits that were taken for others
+    python examples/mnist.py --device cuda                        # on a GPU; all digits are moved there at the start
+    python examples/mnist.py --device cuda:sim --digits 256 --hidden 16   # its kernels without a GPU: slow, so a few
 
 The digits come from --data or TENSORLITE_DATA, the cache, or a download; without all of them the small sample inside
 the package serves, and the first line of the output says so.
@@ -76,7 +78,7 @@ def plot(path: str, history: dict[str, list[float]], digits: MnistArrays, guesse
         axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
         axes.set_xlabel("epoch")
         axes.legend()
-    wrong = (guesses != digits.test_labels).nonzero()[0]
+    wrong = (guesses != digits.test_labels[:len(guesses)]).nonzero()[0]
     for axes, i in zip(lower.subplots(3, 8).flat, wrong, strict=False):
         axes.imshow(digits.test_images[i], cmap="gray_r")
         axes.set_title(f"{digits.test_labels[i]} taken for {guesses[i]}", fontsize=8)
@@ -94,21 +96,23 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.8, help="the step size shrinks to this part after every epoch")
     parser.add_argument("--hidden", type=int, nargs="*", default=[256, 128], help="sizes of the hidden layers")
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
+    parser.add_argument("--digits", type=int, help="use the first so many training and test digits alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", metavar="FILE", help="go on from this checkpoint, with the other options as then")
     parser.add_argument("--save", metavar="FILE", help="write a checkpoint after every epoch")
     parser.add_argument("--plot", metavar="PNG", help="draw curves and misclassified digits (needs matplotlib)")
     options = parser.parse_args()
-    if options.epochs < 1:
-        parser.error("--epochs must be at least 1")
+    if options.epochs < 1 or (options.digits or 1) < 1:
+        parser.error("--epochs and --digits must be at least 1")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
 
     digits = load_mnist(None if options.data == "sample" else options.data, sample=options.data == "sample" or None)
     print(digits.source, flush=True)
     tl.manual_seed(options.seed)
-    x, y = as_tensors(digits.train_images, digits.train_labels, options.device)
-    test_x, test_y = as_tensors(digits.test_images, digits.test_labels, options.device)
+    first = slice(options.digits)
+    x, y = as_tensors(digits.train_images[first], digits.train_labels[first], options.device)
+    test_x, test_y = as_tensors(digits.test_images[first], digits.test_labels[first], options.device)
     loader = DataLoader(TensorDataset(x, y), options.batch_size, shuffle=True)
     model = mlp([28 * 28, *options.hidden, 10]).to(options.device)
     optimizer = optim.Adam(model.parameters(), lr=options.lr)

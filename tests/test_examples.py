@@ -174,6 +174,18 @@ def test_mnist_reaches_its_accuracy_on_all_digits() -> None:
     assert accuracy(train("--epochs", "5")) >= 97.5
 
 
+@pytest.mark.parametrize("device", [name for name in tl.testing.devices() if name != "cpu"])
+def test_mnist_on_a_device_has_the_losses_of_the_cpu(run: Run, device: str) -> None:
+    one_step_an_epoch = ("--data", "sample", "--hidden", "16", "--digits", "32", "--batch-size", "32", "--epochs", "5")
+    ours, theirs = (losses_of_epochs(run("mnist", *one_step_an_epoch, "--device", name)) for name in (device, "cpu"))
+    assert len(ours) == 5 and ours == pytest.approx(theirs, abs=2e-4)
+    assert theirs[-1] < theirs[0]
+
+
+def losses_of_epochs(lines: list[str]) -> list[float]:
+    return [float(match[1]) for line in lines if (match := re.match(r"epoch \d+: loss ([\d.]+),", line))]
+
+
 def test_mnist_resumed_equals_uninterrupted_bit_for_bit(run: Run, tmp_path: Path) -> None:
     whole, part = str(tmp_path / "whole.safetensors"), str(tmp_path / "part.safetensors")
     expected = run("mnist", *SMALL, "--epochs", "3", "--save", whole)
@@ -222,7 +234,7 @@ def test_mnist_says_what_to_install_for_plots(
     assert "pip install 'tensorlite[plot]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--device", "gpu")])
+@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--digits", "-1"), ("--device", "gpu")])
 def test_mnist_refuses_what_it_cannot_use(run: Run, arguments: tuple[str, str]) -> None:
     with pytest.raises((SystemExit, tl.DeviceError)):
         run("mnist", *SMALL, *arguments)
