@@ -59,37 +59,42 @@ FN auto apply(const Refuse& refuse, A a, Y b, Z c, W d) {
   else return call<F>(refuse, a, b, c, d);
 }
 
-// The elements of one input in computing type: V neighbours (step 1), or one that is repeated.
+// The elements of one input: V neighbours (step 1), or one that is repeated. They are widened when they are asked for, not
+// when they are loaded: the loads of all inputs are then under way before the first is waited for.
 template <class T, int V>
 struct Loaded {
-  Compute<T> at[V];
+  Pack<T, V> stored;
+  Compute<T> number;
+  bool is_number;
 
-  FN Loaded(const void* data, i64 offset, i64 step, u64 number) {
-    if (data != nullptr && step == 1) {
-      const auto stored = *reinterpret_cast<const Pack<T, V>*>(static_cast<const T*>(data) + offset);
-#pragma unroll
-      for (int v = 0; v < V; ++v) at[v] = widen(stored.at[v]);
+  FN Loaded(const void* data, i64 offset, i64 step, u64 bits) : number(value_of(bits)), is_number(data == nullptr) {
+    if (is_number) return;
+    const T* from = static_cast<const T*>(data) + offset;
+    if (step == 1) {
+      stored = *reinterpret_cast<const Pack<T, V>*>(from);
     } else {
-      const Compute<T> one = data != nullptr ? widen(static_cast<const T*>(data)[offset]) : value_of(number);
+      const T one = *from;
 #pragma unroll
-      for (int v = 0; v < V; ++v) at[v] = one;
+      for (int v = 0; v < V; ++v) stored.at[v] = one;
     }
   }
 
-  static FN Compute<T> value_of(u64 number) {
+  FN Compute<T> at(int v) const { return is_number ? number : Compute<T>(widen(stored.at[v])); }
+
+  static FN Compute<T> value_of(u64 bits) {
     union {
       u64 bits;
       Compute<T> value;
-    } both = {number};
+    } both = {bits};
     return both.value;
   }
 };
 
 template <int V>
 struct Loaded<None, V> {
-  None at[V];
   template <class... Any>
   FN Loaded(Any...) {}
+  FN None at(int) const { return {}; }
 };
 
 // V results from `element` on, whose operands lie at `offset`.
@@ -106,7 +111,7 @@ FN void compute(const Elementwise<N>& args, i64 element, const i64 (&offset)[N +
 #pragma unroll
   for (int v = 0; v < V; ++v) {
     const Refuse refuse{args.error, u32(args.code), element + v};
-    result.at[v] = narrow<Out>(apply<B, C, D, F>(refuse, a.at[v], b.at[v], c.at[v], d.at[v]));
+    result.at[v] = narrow<Out>(apply<B, C, D, F>(refuse, a.at(v), b.at(v), c.at(v), d.at(v)));
   }
   *reinterpret_cast<Pack<Out, V>*>(static_cast<Out*>(args.out) + offset[0]) = result;
 }
@@ -114,15 +119,19 @@ FN void compute(const Elementwise<N>& args, i64 element, const i64 (&offset)[N +
 // The offsets of all operands at `element`, counted with the innermost dimension fastest.
 template <class Index, int N>
 FN void locate(const Elementwise<N>& args, Index element, i64 (&offset)[N + 1]) {
+#pragma unroll
   for (int k = 0; k <= N; ++k) offset[k] = 0;
   Index rest = element;
-  for (int dim = 0; dim < args.ndim; ++dim) {
-    const Index next = dim + 1 < args.ndim ? quotient(rest, args.size[dim]) : Index(0);
+#pragma unroll 1
+  for (int dim = 0; dim < args.ndim - 1; ++dim) {
+    const Index next = quotient(rest, args.size[dim]);
     const i64 at = i64(rest - next * Index(args.size[dim].divisor));
 #pragma unroll
     for (int k = 0; k <= N; ++k) offset[k] += at * args.stride[dim][k];
     rest = next;
   }
+#pragma unroll
+  for (int k = 0; k <= N; ++k) offset[k] += i64(rest) * args.stride[args.ndim - 1][k];
 }
 
 // One pack of elements per thread; what is left over of one dimension goes to further threads, an element each.

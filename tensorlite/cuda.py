@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from .backends import Device, as_device, current, get
+from .backends import Array, Device, as_device, current, get, is_loaded
 from .errors import ArgumentError
 from .random import default_for
 
@@ -242,3 +242,16 @@ class Event:
         if not (self.enable_timing and end.enable_timing):
             raise ArgumentError("elapsed_time: make both events with tl.cuda.Event(enable_timing=True)")
         return _backend().elapsed_time(self.raw, end.raw)  # type: ignore[no-any-return]
+
+
+# --- host memory: what Tensor.pin_memory and is_pinned do to raw arrays ----------------------------------------------
+
+
+def pinned(array: Array) -> Array:
+    """A copy of an array of the host in page-locked memory. Raises DeviceError without a GPU."""
+    return _backend().pinned(array)
+
+
+def is_pinned(array: Array) -> bool:
+    """Whether an array of the host lies in page-locked memory."""
+    return is_loaded("cuda") and bool(_backend().is_pinned(array))

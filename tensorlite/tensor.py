@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd, dtypes, inplace, ops, printing
+from . import autograd, cuda, dtypes, inplace, ops, printing
 from .autograd.op import refresh
 from .autograd.tape import Node, Var, set_tensor_class, wrap
 from .backends import Array, Backend, Device, as_device, get
@@ -269,7 +269,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
                 dtype = a
         result = self
         if device is not None and as_device(device) != self.backend.device:
-            result = ops.movement.transfer_to(result, as_device(device))
+            result = ops.movement.transfer_to(result, as_device(device), non_blocking)
         if dtype is not None:
             wanted = dtypes.as_dtype(dtype).numpy
             if result.array.dtype != wanted:
@@ -281,6 +281,21 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     def type_as(self, other: Tensor) -> Tensor:
         return self.to(other)
+
+    def pin_memory(self) -> Tensor:
+        """A copy in page-locked host memory, from which `.to("cuda", non_blocking=True)` goes on beside Python.
+
+        Raises DeviceError without a GPU or for a tensor that is not on the CPU, GradError for one that requires grad.
+        """
+        if self.device.type != "cpu":
+            raise DeviceError(f"pin_memory: expected a tensor on the CPU, got one on '{self.device}'; use .cpu() first")
+        if self.requires_grad:
+            raise GradError("pin_memory: the copy is not recorded; use tensor.detach().pin_memory()")
+        return wrap(cuda.pinned(self.array), self.backend)
+
+    def is_pinned(self) -> bool:
+        """Whether the tensor lies in page-locked host memory."""
+        return self.device.type == "cpu" and cuda.is_pinned(self.array)
 
     def cpu(self) -> Tensor:
         return self.to("cpu")

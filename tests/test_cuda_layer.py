@@ -104,6 +104,16 @@ def test_pinned_memory_is_held_while_it_is_copied() -> None:
 
 
 @gpu
+def test_a_pinned_tensor_is_copied_beside_python() -> None:
+    x = tl.arange(12, dtype=tl.float32).reshape(3, 4).t()
+    pinned = x.pin_memory()
+    assert pinned.is_pinned() and not x.is_pinned() and not pinned.to("cuda").is_pinned()
+    assert pinned.device == tl.device("cpu")
+    np.testing.assert_array_equal(pinned.numpy(), x.numpy())
+    np.testing.assert_array_equal(pinned.to("cuda", non_blocking=True).cpu().numpy(), x.numpy())
+
+
+@gpu
 def test_views_share_memory_and_copies_do_not() -> None:
     x = tl.zeros(4, 6, device="cuda")
     for view in (x.t(), x[1:, ::2], x.reshape(2, 12), x.t()[::2].expand(2, 3, 4), x.diagonal()):

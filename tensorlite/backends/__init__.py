@@ -87,6 +87,11 @@ def get(device: Any) -> Backend:
     return backend
 
 
+def is_loaded(device: Any) -> bool:
+    """Whether a device has been used: asking does not start it."""
+    return as_device(device) in _loaded
+
+
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's broadcast of shapes, aligned at the right. Raises ShapeError naming the op and all shapes."""
     result: list[int] = []
@@ -158,8 +163,11 @@ class Backend(ABC):
         return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
 
     @abstractmethod
-    def from_numpy(self, array: np.ndarray) -> Array:
-        """A NumPy array on this device: shared memory where the device is the host, else a copy."""
+    def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:
+        """A NumPy array on this device: shared memory where the device is the host, else a copy.
+
+        With `non_blocking` Python may go on while pinned memory is being copied; it must not change until then.
+        """
 
     @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:

@@ -54,7 +54,7 @@ class CpuBackend(Backend):
 
     empty = staticmethod(np.empty)
 
-    def from_numpy(self, array: np.ndarray) -> Array:
+    def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:
         return array
 
     def to_numpy(self, array: Array) -> np.ndarray:

@@ -24,6 +24,7 @@ from . import Array, Device, cublas, nvrtc
 from .cuda_requirements import OLDEST_CAPABILITY, count_gpus
 from .cupy_import import cupy
 from .kernels import Arguments, Grid, Instance, KernelBackend, catalogue
+from .kernels.elementwise import new_elementwise
 
 ndarray = cupy.ndarray  # these names, and not ways to them, because they are used in every operation
 runtime = cupy.cuda.runtime
@@ -50,6 +51,8 @@ class _Context(threading.local):
 
 class CudaBackend(KernelBackend):
     """One GPU."""
+
+    elementwise = new_elementwise
 
     def __init__(self, index: int, count: int) -> None:
         super().__init__({**catalogue.TABLE, **cublas.table(catalogue.TABLE)})

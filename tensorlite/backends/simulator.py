@@ -18,6 +18,7 @@ from ..errors import DeviceError
 from . import Array, Device, kernel_sources, simulator_check, simulator_library
 from .kernels import Arguments, Grid, Instance, KernelBackend
 from .kernels.catalogue import TABLE
+from .kernels.elementwise import new_elementwise
 from .simulator_check import Stretch
 from .simulator_library import Function, Library
 
@@ -90,6 +91,8 @@ class ErrorWord(ctypes.Structure):
 class SimulatorBackend(KernelBackend):
     """Kernels as fibers of the host."""
 
+    elementwise = new_elementwise
+
     def __init__(self) -> None:
         super().__init__(TABLE)
         self.device = Device("cuda:sim")
@@ -102,7 +105,7 @@ class SimulatorBackend(KernelBackend):
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         return _allocate(shape, np.dtype(dtype))
 
-    def from_numpy(self, array: np.ndarray) -> Array:
+    def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:
         result = _allocate(array.shape, array.dtype)
         np.copyto(_as_numpy(result), array)
         return result

@@ -27,21 +27,19 @@ if TYPE_CHECKING:
 
 
 def _scaled(be: Backend, y: Any, alpha: float) -> Any:
-    if alpha == 1:
-        return y
     return y * alpha if type(y) in SCALARS else be.elementwise("mul", y, alpha)
 
 
 @op(promote=ANY)
 def add(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
     """x + alpha·y; logical or for bool."""
-    return be.elementwise("add", x, _scaled(be, y, alpha))
+    return be.elementwise("add", x, y if alpha == 1 else _scaled(be, y, alpha))
 
 
 @op(promote=ANY)
 def sub(be: Backend, x: Array, y: Array, *, alpha: float = 1) -> Array:
     """x - alpha·y."""
-    return be.elementwise("sub", x, _scaled(be, y, alpha))
+    return be.elementwise("sub", x, y if alpha == 1 else _scaled(be, y, alpha))
 
 
 neg: Op = unary("neg", "-x.", promote=ANY, x=lambda g: neg(g))

@@ -61,20 +61,20 @@ clone.rules(x=lambda g: g)
 
 
 @op
-def transfer(be: Backend, x: Array, *, device: Any, source: Any) -> Array:
+def transfer(be: Backend, x: Array, *, device: Any, source: Any, non_blocking: Any = False) -> Array:
     """A copy on another device."""
-    return get(device).from_numpy(be.to_numpy(x))
+    return get(device).from_numpy(be.to_numpy(x), non_blocking)
 
 
 transfer.rules(x=lambda g, source: transfer_to(g, source))
 
 
-def transfer_to(x: Any, device: Any) -> Any:
+def transfer_to(x: Any, device: Any, non_blocking: bool = False) -> Any:
     """x on another device (x itself where it is there already)."""
     target = get(device)
     if target is x.backend:
         return x
-    moved = transfer(x, device=device, source=x.backend.device)
+    moved = transfer(x, device=device, source=x.backend.device, non_blocking=non_blocking)
     moved.backend = target
     return moved
 
