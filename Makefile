@@ -4,6 +4,8 @@
 #   make mnist                     train on MNIST; options of the example go in ARGS="--epochs 10 --hidden 256"
 #   make test                      ruff, mypy --strict, tests and doctests; options of pytest go in ARGS
 #   make test TORCH=1              the same with torch installed, so that the parity tests run
+#   make test-cuda                 without a GPU: device "cuda" above a stand-in driver, with the real CuPy and NVRTC, and
+#                                  static checks of every kernel
 #   make gpu                       all that a machine with an NVIDIA GPU can say, in nine minutes: tests, compute-sanitizer,
 #                                  benchmarks, MNIST; with the packages of $(PYTHON), nothing is installed
 #   make lint | size | bench | clean
@@ -15,7 +17,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 
-.PHONY: mnist test lint bench gpu size clean
+CUDA_STAMP := $(VENV)/.installed-cuda
+CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_missing.py tests/test_devices.py tests/test_ops.py::test_gradient \
+	tests/test_ops.py::test_results_do_not_depend_on_strides
+
+.PHONY: mnist test lint bench test-cuda gpu size clean
 
 mnist: $(VENV)/.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
@@ -31,6 +37,10 @@ bench: $(VENV)/.installed $(TORCH_STAMP)
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/mnist_job.py
+
+test-cuda: $(CUDA_STAMP)
+	PYTHONPATH=tests $(BIN)/python -m pytest -p fake_cuda.plugin -k "cuda and not cuda:sim" $(CUDA_TESTS) $(ARGS)
+	$(BIN)/python tools/check_kernels.py
 
 gpu:
 	$(PYTHON) tools/gpu.py $(ARGS)
@@ -54,6 +64,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(CUDA_STAMP): pyproject.toml | $(VENV)/.created
+	$(INSTALL) --editable '.[dev,test-cuda]'
+	@touch $@
 
 $(TORCH_STAMP): | $(VENV)/.created
 	$(INSTALL) torch==$(TORCH_VERSION)

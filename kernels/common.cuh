@@ -104,11 +104,20 @@ struct Narrow<f16> {
 
 template <>
 struct Narrow<bf16> {
-  template <class X>
-  static FN bf16 from(X x) {
-    const u32 bits = bits_of(static_cast<float>(x));
+  static FN bf16 from(float x) {
+#if __CUDA_ARCH__ >= 800
+    bf16 narrow;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow.bits) : "f"(x));
+    return narrow;
+#else
+    const u32 bits = bits_of(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return {u16((bits >> 16) | 0x40u)};  // NaN stays NaN
     return {u16((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+#endif
+  }
+  template <class X>
+  static FN bf16 from(X x) {
+    return from(static_cast<float>(x));
   }
 };
 

@@ -20,12 +20,14 @@ struct Place {
     for (int k = 0; k < N; ++k) offset[k] = 0;
     Index rest = number;
 #pragma unroll 1
-    for (int dim = 0; dim < dims.count; ++dim) {
-      const Index next = dim + 1 < dims.count ? quotient(rest, dims.size[dim]) : Index(0);
+    for (int dim = 0; dim < dims.count - 1; ++dim) {
+      const Index next = quotient(rest, dims.size[dim]);
       const i64 at = i64(rest - next * Index(dims.size[dim].divisor));
 #pragma unroll
       for (int k = 0; k < N; ++k) offset[k] += at * dims.stride[dim][k];
       rest = next;
     }
+#pragma unroll
+    for (int k = 0; k < N; ++k) offset[k] += i64(rest) * dims.stride[dims.count - 1][k];  // nothing to divide
   }
 };

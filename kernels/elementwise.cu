@@ -59,33 +59,27 @@ FN auto apply(const Refuse& refuse, A a, Y b, Z c, W d) {
   else return call<F>(refuse, a, b, c, d);
 }
 
-// The elements of one input: V neighbours (step 1), or one that is repeated. They are widened when they are asked for, not
-// when they are loaded: the loads of all inputs are then under way before the first is waited for.
+// The elements of one input: a pack of V neighbours (step 1), or one that is repeated. A pack is widened when it is
+// used, not when it is loaded: the loads of all inputs are then under way before the first is waited for.
 template <class T, int V>
 struct Loaded {
-  Pack<T, V> stored;
-  Compute<T> number;
-  bool is_number;
+  bool is_pack;
+  Pack<T, V> pack;
+  Compute<T> one;
 
-  FN Loaded(const void* data, i64 offset, i64 step, u64 bits) : number(value_of(bits)), is_number(data == nullptr) {
-    if (is_number) return;
+  FN Loaded(const void* data, i64 offset, i64 step, u64 number) : is_pack(data != nullptr && step == 1) {
     const T* from = static_cast<const T*>(data) + offset;
-    if (step == 1) {
-      stored = *reinterpret_cast<const Pack<T, V>*>(from);
-    } else {
-      const T one = *from;
-#pragma unroll
-      for (int v = 0; v < V; ++v) stored.at[v] = one;
-    }
+    if (is_pack) pack = *reinterpret_cast<const Pack<T, V>*>(from);
+    else one = data != nullptr ? widen(*from) : value_of(number);
   }
 
-  FN Compute<T> at(int v) const { return is_number ? number : Compute<T>(widen(stored.at[v])); }
+  FN Compute<T> at(int v) const { return is_pack ? widen(pack.at[v]) : one; }
 
-  static FN Compute<T> value_of(u64 bits) {
+  static FN Compute<T> value_of(u64 number) {
     union {
       u64 bits;
       Compute<T> value;
-    } both = {bits};
+    } both = {number};
     return both.value;
   }
 };
@@ -131,7 +125,7 @@ FN void locate(const Elementwise<N>& args, Index element, i64 (&offset)[N + 1]) 
     rest = next;
   }
 #pragma unroll
-  for (int k = 0; k <= N; ++k) offset[k] += i64(rest) * args.stride[args.ndim - 1][k];
+  for (int k = 0; k <= N; ++k) offset[k] += i64(rest) * args.stride[args.ndim - 1][k];  // nothing to divide
 }
 
 // One pack of elements per thread; what is left over of one dimension goes to further threads, an element each.

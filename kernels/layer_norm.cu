@@ -279,7 +279,7 @@ struct ColumnSums {
 
 // Sums of 32 columns by a block: 32 threads side by side for each of its warps' rows.
 template <class T>
-__global__ void column_sums(const ColumnSums args) {
+__global__ void __launch_bounds__(WARP * WARP) column_sums(const ColumnSums args) {
   using C = Compute<T>;
   __shared__ C sums[WARP][WARP + 1];
   const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;

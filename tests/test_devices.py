@@ -109,7 +109,7 @@ def test_what_reads_values_on_the_host(device: str) -> None:
     x = tl.tensor([[1.5, 2.0], [3.0, 4.0]], device=device)
     assert x.tolist() == [[1.5, 2.0], [3.0, 4.0]]
     assert x[0, 0].item() == 1.5 and float(x.sum()) == 10.5 and bool((x > 0).all())
-    assert f"device='{device}'" in repr(x) and "1.5" in repr(x)
+    assert f"device='{tl.device(device)}'" in repr(x) and "1.5" in repr(x)
     assert len(x) == 2 and [row.tolist() for row in x] == x.tolist()
     with pytest.raises(tl.errors.DeviceError, match=r"tensor.cpu\(\)"):
         np.asarray(x)
@@ -145,10 +145,10 @@ def test_a_tensor_is_written_from_itself(device: str) -> None:
 
 def test_mixed_devices_are_refused_and_named(device: str) -> None:
     here, there = tl.ones(2, 3), tl.ones(2, 3, device=device)
-    with pytest.raises(tl.errors.DeviceError, match=rf"(?s)\(2, 3\) on 'cpu'.*\(2, 3\) on '{device}'"):
+    with pytest.raises(tl.errors.DeviceError, match=rf"(?s)\(2, 3\) on 'cpu'.*\(2, 3\) on '{tl.device(device)}'"):
         here + there
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(device)
-    with pytest.raises(tl.errors.DeviceError, match=f"'cpu'.*'{device}'") as caught:
+    with pytest.raises(tl.errors.DeviceError, match=f"'cpu'.*'{tl.device(device)}'") as caught:
         model(here)
     assert caught.value.module_path == "0"
     with pytest.raises(tl.errors.DeviceError):

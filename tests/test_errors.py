@@ -404,6 +404,7 @@ ROWS: dict[str, Row] = {
                                tl.GradError, "marked an input as dirty that it does not return"),
     "dirty leaf": (lambda: DirtyView.apply(vector(**leaf), True), tl.GradError, "a leaf Variable that requires grad"),
     "dirty view": (lambda: DirtyView.apply((vector(**leaf) * 1)[:2], True), tl.GradError, "a view is marked as dirty"),
+    "huge number": (lambda: vector() * 10**400, tl.DTypeError, r"mul does not take \(float32, 10+\): int too large"),
     "pinned elsewhere": (lambda: elsewhere().pin_memory(), tl.DeviceError, r"pin_memory: .* use .cpu\(\) first"),
     "pinned leaf": (lambda: vector(**leaf).pin_memory(), tl.GradError, "the copy is not recorded"),
     "numpy elsewhere": (lambda: elsewhere().numpy(), tl.DeviceError, r"tensor.cpu\(\)"),

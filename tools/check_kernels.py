@@ -37,17 +37,22 @@ PER_COMPILATION = 48  # instances: reading the headers costs as much as one inst
 # Registers of a thread. 64 let 1024 threads be at work on a multiprocessor, half of what it holds; more needs a reason.
 REGISTERS = 64
 BUDGETS = {  # template -> registers, for float64 the second number
-    "held": (200, 224), "held_grad": (200, 224), "held_weight_grad": (128, 144),  # a row in registers, read once
-    "long_rows": (96, 112), "long_rows_grad": (96, 128), "long_rows_weight_grad": (96, 112),  # a piece of a row
+    "held": (200, 224), "held_grad": (200, 224), "held_weight_grad": (168, 168),  # a row in registers, read once
+    "long_rows": (96, 112), "long_rows_grad": (112, 128), "long_rows_weight_grad": (96, 112),  # a piece of a row
     "cross_entropy": (96, 96),  # likewise
     "matmul": (128, 128),  # a tile of the product in registers
     "add_chunks": (128, 72),  # many rows under way at a time
-    "rows": (80, 80), "columns": (80, 80),  # argmax and argmin: values with their places
-    "vectorised": (64, 72),  # optimizers with many states
+    "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
+    "vectorised": (64, 72), "strided": (64, 72),  # optimizers with many states
 }
 
 # Bytes of stack. CUDA's sin, cos and tan reduce huge arguments by a table walk, off the usual path.
 STACKS = {"formulas::sin": 40, "formulas::cos": 40, "formulas::tan": 40}
+
+# Kernels of which the compiler sees that a part of each element suffices, and loads no more: the low bytes of an
+# integer that becomes a narrower one, the upper half of a double whose sign is asked for.
+PARTLY_READ = {"vectorised<formulas::signbit, u32, bool, double>",
+               *(f"vectorised<formulas::copy, u32, {narrower}, i64>" for narrower in ("u8", "i8", "i16", "i32"))}
 
 SIZES = {"bool": 1, "u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "u64": 8, "i64": 8,
          "f16": 2, "bf16": 2, "float": 4, "double": 8}
@@ -149,7 +154,8 @@ def sixteen_bytes(instance: Instance) -> tuple[bool, bool]:
     arguments = instance.expression[:-1].partition("<")[2].split(", ")
     if (instance.file, name) == ("elementwise.cu", "vectorised"):  # formula, index, result, operands
         result, *operands = [SIZES[argument] for argument in arguments[2:]]
-        return max(operands) >= result, result >= max(operands)
+        is_read_whole = instance.expression not in PARTLY_READ
+        return max(operands) >= result and is_read_whole, result >= max(operands)
     if instance.file in ("softmax.cu", "layer_norm.cu", "cross_entropy.cu") and len(arguments) > 2:
         width, element = arguments[-2:]  # of a pack
         is_pack = int(width) * SIZES[element] == 16

@@ -45,7 +45,10 @@ class CpuBackend(Backend):
         contexts = self._contexts
         context = contexts.pop() if contexts else _quiet_context()
         if out.dtype is _F32:
-            context.run(function, out, *args, **params)
+            try:
+                context.run(function, out, *args, **params)
+            except OverflowError as error:  # of a Python number
+                raise _refusal(kernel, args, error) from None
         else:
             context.run(_run_wide, kernel, function, out, args, params)
         contexts.append(context)
@@ -88,8 +91,12 @@ def _run_wide(kernel: str, function: Kernel, out: Array, args: tuple[Any, ...], 
     except (TypeError, OverflowError) as error:
         if isinstance(error, DTypeError):
             raise
-        taken = [dtypes.from_numpy(a.dtype).name if isinstance(a, np.ndarray) else repr(a) for a in args]
-        raise DTypeError(f"{kernel} does not take ({', '.join(taken)}): {error}") from None
+        raise _refusal(kernel, args, error) from None
+
+
+def _refusal(kernel: str, args: tuple[Any, ...], error: Exception) -> DTypeError:
+    taken = [dtypes.from_numpy(a.dtype).name if isinstance(a, np.ndarray) else repr(a) for a in args]
+    return DTypeError(f"{kernel} does not take ({', '.join(taken)}): {error}")
 
 
 def _compute_wide(function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:

@@ -93,11 +93,10 @@ def multiply(backend: Any, out: Array, x: Array, y: Array, transpose_y: bool = F
     """out = x·y, or x·yᵀ, or that added to out. `out` is dense."""
     if not out.size:
         return
-    plans = backend.plans
     key = ("matmul", transpose_y, out.dtype.char, x.shape, x.strides, y.shape, y.strides)
-    plan = plans.get(key)
+    plan = backend.plans.get(key)
     if plan is None:
-        plan = plans[key] = _plan(out, x, y, transpose_y)
+        plan = backend.remember(key, _plan(out, x, y, transpose_y))
     if not plan.shape[2]:  # sums of nothing
         if not accumulate:
             backend.kernels["fill"](backend, "fill", out, (0,), {})

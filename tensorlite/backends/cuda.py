@@ -304,8 +304,8 @@ class CudaBackend(KernelBackend):
         return self._word.ptr  # type: ignore[no-any-return]
 
     def take_report(self) -> tuple[int, int, int] | None:
-        claimed, code, value, position = _ERROR_WORD.unpack_from(self._word_bytes)
-        if not claimed:
+        _, code, value, position = _ERROR_WORD.unpack_from(self._word_bytes)
+        if not code:  # no report, or one that a kernel of another stream has claimed the word for and not yet written
             return None
         _ERROR_WORD.pack_into(self._word_bytes, 0, 0, 0, 0, 0)
         return code, value, position

@@ -100,10 +100,9 @@ def update(backend: KernelBackend, kernel: str, param: Array, args: tuple[Any, .
     aligned = together % 16 == 0
     key.append(aligned)
     known = tuple(key)
-    plans = backend.plans
-    found = plans.get(known)
+    found = backend.plans.get(known)
     if found is None:
-        found = plans[known] = _plan(backend, kernel, arrays, chosen, aligned)
+        found = backend.remember(known, _plan(backend, kernel, arrays, chosen, aligned))
     pointers += (0,) * (MAX_STATES - rule.states)
     pointers += [address(scalar) for scalar in scalars]
     pointers += (0,) * (MAX_COUNTS - rule.counts)

@@ -122,10 +122,9 @@ def _draw(backend: KernelBackend, kernel: str, out: Array, state: Array, paramet
     to, stream = backend.address(out), backend.address(state)
     aligned = to % 16 == 0
     key = (kernel, parameters, out.dtype.char, out.shape, out.strides, aligned, strides)
-    plans = backend.plans
-    plan = plans.get(key)
+    plan = backend.plans.get(key)
     if plan is None:
-        plan = plans[key] = _plan(backend, kernel, out, parameters, strides, aligned)
+        plan = backend.remember(key, _plan(backend, kernel, out, parameters, strides, aligned))
     fill, advance = plan
     if operand is None:
         backend.start(fill, (out, state), to, stream, 0)

@@ -102,7 +102,7 @@ def reduce(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...
     key = (kernel, x.dtype.char, x.shape, x.strides, out.dtype.char, out.strides, source % 16, *params.values())
     known = backend.plans.get(key)
     if known is None:
-        known = backend.plans[key] = _plan(backend, kernel, out, x, source % 16 == 0, **params)
+        known = backend.remember(key, _plan(backend, kernel, out, x, source % 16 == 0, **params))
     first, finish, states = known
     if finish is None:
         backend.start(first, (out, x), source, backend.address(out), 0)

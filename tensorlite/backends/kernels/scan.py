@@ -56,7 +56,7 @@ def scan(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
     key = (kernel, x.dtype.char, x.shape, x.strides, out.dtype.char, out.strides, params["dim"])
     known = backend.plans.get(key)
     if known is None:
-        known = backend.plans[key] = _plan(backend, kernel, out, x, params["dim"])
+        known = backend.remember(key, _plan(backend, kernel, out, x, params["dim"]))
     along, of_totals, count = known
     source, target = backend.address(x), backend.address(out)
     if of_totals is None:

@@ -39,7 +39,7 @@ def argsort(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ..
     key = (kernel, x.dtype.char, x.shape, x.strides, out.strides, params["dim"], params["descending"])
     known = backend.plans.get(key)
     if known is None:
-        known = backend.plans[key] = _plan(backend, kernel, out, x, **params)
+        known = backend.remember(key, _plan(backend, kernel, out, x, **params))
     source, target = backend.address(x), backend.address(out)
     if not known.merges:
         backend.start(known.tiles, (out, x), source, 0, 0, 0, 0, target)
