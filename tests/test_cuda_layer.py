@@ -367,6 +367,34 @@ def test_the_target_of_a_gpu_that_the_compiler_does_not_know() -> None:
 
 
 @gpu
+def test_a_product_that_cublas_refuses_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cupy
+
+    from tensorlite.backends import cublas
+
+    def refuse(*arguments: Any) -> None:
+        raise cupy.cuda.cublas.CUBLASError(13)
+
+    monkeypatch.setattr(cublas, "_call", refuse)
+    with pytest.raises(tl.DeviceError, match=r"matmul of float32 \(2, 3\) and \(3, 4\) on 'cuda:0': cuBLAS refused it"):
+        tl.ones(2, 3, device="cuda") @ tl.ones(3, 4, device="cuda")
+
+
+@gpu
+def test_an_allocation_after_a_fault_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cupy
+
+    from tensorlite.backends import cuda
+
+    def fail(*arguments: Any) -> None:
+        raise cupy.cuda.runtime.CUDARuntimeError(700)
+
+    monkeypatch.setattr(cuda, "ndarray", fail)
+    with pytest.raises(tl.DeviceError, match="device 'cuda:0' failed"):
+        tl.ones(2, device="cuda")
+
+
+@gpu
 def test_a_missing_compiler_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorlite.backends import nvrtc
 

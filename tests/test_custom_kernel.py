@@ -121,6 +121,20 @@ def test_decimal_numbers_are_of_the_type_of_the_elements(device: str) -> None:
     np.testing.assert_allclose(tenth(tl.tensor(values, device=device)).cpu().numpy(), exact, 1.2e-7)
 
 
+def test_every_way_to_write_a_decimal_number_is_of_the_type_of_the_elements(device: str) -> None:
+    numbers = ("0.5", ".5", "1.", "1e-1", "1e+1", "2E3", "1.5e-2", ".5e1")
+    sizes = " && ".join(f"sizeof({number}) == sizeof(T)" for number in numbers)
+    op = kernel("decimals", f"{sizes} && sizeof(0.5f) == 4 && sizeof(3) == 4 ? x : -x", reference=lambda x: x)
+    for dtype in (tl.float16, tl.float32, tl.float64):
+        assert op(tl.ones(2, dtype=dtype, device=device)).tolist() == [1, 1]
+
+
+def test_parameters_are_told_apart_by_their_names(device: str) -> None:
+    op = kernel("line", "x * slope + offset", reference=lambda x, *, slope, offset: x * slope + offset)
+    x = tl.tensor([1.0, 2.0], device=device)
+    assert op(x, slope=10.0, offset=1.0).tolist() == op(x, offset=1.0, slope=10.0).tolist() == [11, 21]
+
+
 def test_derivatives_are_those_of_the_rules(device: str) -> None:
     x = tl.tensor([0.5, -2.0], dtype=tl.float64, device=device, requires_grad=True)
     assert gradcheck(lambda x: squareplus(x, b=2.0), x) and gradgradcheck(lambda x: squareplus(x, b=2.0), x)
@@ -156,6 +170,16 @@ def test_a_whole_kernel_is_an_op(device: str) -> None:
 
 def test_a_whole_kernel_has_shared_memory_and_a_shape_of_its_own(device: str) -> None:
     assert "no derivative" in str(row_max().check((5, 100), devices=[device], slack=1e4))
+
+
+def test_calls_of_a_whole_kernel_that_differ_in_one_thing(device: str) -> None:
+    x = tl.ones(2, 3, device=device)
+    assert [prefix_sum(x, start=start).tolist()[0] for start in (0, 5, 0)] == [[1, 2, 3], [6, 7, 8], [1, 2, 3]]
+    assert prefix_sum(x.to(tl.int32), start=5).tolist()[0] == [6, 7, 8]
+    op = row_max()
+    for columns in (3, 100, 3):  # results of one shape
+        x = tl.arange(2.0 * columns, device=device).reshape(2, columns)
+        assert op(x).tolist() == [columns - 1, 2 * columns - 1]
 
 
 def test_a_launch_of_its_own(device: str) -> None:

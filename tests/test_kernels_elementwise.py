@@ -169,6 +169,67 @@ def test_special_values_are_those_of_the_cpu(backend: Backend) -> None:
         np.testing.assert_allclose(actual, wanted, 2e-6, 1e-37, equal_nan=True, err_msg=kernel)
 
 
+@pytest.mark.parametrize("dtype", [d for d in elementwise.INTEGERS if d is not tl.uint8], ids=lambda d: d.name)
+def test_integers_at_their_edges_are_those_of_the_cpu(dtype: DType, backend: Backend) -> None:
+    """The smallest number divided by -1, shifts by the width and more or by less than 0, sums that wrap around."""
+    info = tl.dtypes.iinfo(dtype)
+    edges = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, info.max, info.max - 1]
+    edges += [-1, -2, -7, info.min, info.min + 1] if info.min else []
+    x = np.array([n for n in edges if n <= info.max], dtype.numpy)
+    grid = [a.reshape(-1).copy() for a in np.meshgrid(x, x)]
+    for kernel, formula in FORMULAS.items():
+        if dtype not in formula.dtypes or set(formula.inputs) != {"T"} or len(formula.inputs) > 2 or kernel == "cube":
+            continue
+        arrays = grid[:len(formula.inputs)]
+        if kernel in ("floor_divide", "remainder", "fmod", "pow"):
+            arrays = [a[grid[1] > 0 if kernel == "pow" else grid[1] != 0] for a in arrays]
+        out = backend.empty(arrays[0].shape, result_dtype(formula, dtype))
+        backend.run(kernel, out, *map(backend.from_numpy, arrays))
+        wanted = np.empty(arrays[0].shape, result_dtype(formula, dtype))
+        with np.errstate(all="ignore"):
+            CPU.run(kernel, wanted, *arrays)
+        np.testing.assert_array_equal(backend.to_numpy(out), wanted, f"{kernel} {dtype.name}")
+
+
+@pytest.mark.parametrize("kernel", ["floor_divide", "remainder", "fmod", "div", "mul", "add", "sub", "copysign", "neg",
+                                    "abs", "floor", "ceil", "trunc", "round", "sqrt", "sign"])
+def test_zeros_have_the_signs_of_the_cpus(kernel: str, backend: Backend) -> None:
+    x = np.array([0.0, -0.0, 0.3, -0.3, 1.0, -1.0, 2.0, -2.0, np.inf, -np.inf], np.float64)
+    arrays = [a.reshape(-1).copy() for a in np.meshgrid(x, x)][:len(FORMULAS[kernel].inputs)]
+    out, wanted = backend.empty(arrays[0].shape, x.dtype), np.empty(arrays[0].shape, x.dtype)
+    backend.run(kernel, out, *map(backend.from_numpy, arrays))
+    with np.errstate(all="ignore"):
+        CPU.run(kernel, wanted, *arrays)
+    zero = wanted == 0
+    actual = backend.to_numpy(out)
+    np.testing.assert_array_equal(actual, wanted, err_msg=kernel)
+    np.testing.assert_array_equal(np.signbit(actual[zero]), np.signbit(wanted[zero]), err_msg=f"{kernel} of {arrays}")
+
+
+ACTIVATIONS: dict[str, list[tuple[float, ...]]] = {  # and their derivatives: the numbers behind the arrays
+    "leaky_relu": [(0.1,), (-0.5,)], "elu": [(0.7,)], "softplus": [(1.0, 20.0), (4.0, 3.0)],
+    "relu": [()], "sigmoid": [()], "tanh": [()], "silu": [()], "gelu": [()], "softsign": [()],
+}
+
+
+@pytest.mark.parametrize("kernel", [*ACTIVATIONS, *[f"{name}_grad" for name in ACTIVATIONS if name != "softsign"]])
+def test_activations_at_their_edges_are_those_of_the_cpu(kernel: str, backend: Backend) -> None:
+    """At 0, at the threshold, in both tails, and of what is no number."""
+    x = np.array([0.0, -0.0, 1e-30, -1e-30, 0.75, 5.0, 20.0, np.nextafter(20, 30), -0.75, -5.0, -20.0, 90.0, -90.0,
+                  800.0, -800.0, np.inf, -np.inf, np.nan])
+    arrays = [np.full_like(x, 3.0), x] if kernel.endswith("_grad") else [x]
+    for numbers in ACTIVATIONS[kernel.removesuffix("_grad")]:
+        for dtype in (np.float32, np.float64):
+            inputs = [a.astype(dtype) for a in arrays]
+            out, wanted = backend.empty(x.shape, np.dtype(dtype)), np.empty(x.shape, dtype)
+            backend.run(kernel, out, *map(backend.from_numpy, inputs), *numbers)
+            with np.errstate(all="ignore"):
+                CPU.run(kernel, wanted, *inputs, *numbers)
+            tolerance = 2e-6 if dtype is np.float32 else 1e-14
+            near_zero = tolerance if "gelu" in kernel else 1e-37  # gelu's sum cancels in the left tail
+            np.testing.assert_allclose(backend.to_numpy(out), wanted, tolerance, near_zero, err_msg=kernel)
+
+
 def test_indices_of_64_bits_give_the_same(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tensor of more than 2^31 elements takes, at a size that a test can afford."""
     loaded: list[Instance] = []
@@ -217,6 +278,37 @@ def test_numbers_that_a_dtype_does_not_hold(backend: Backend) -> None:
         backend.elementwise("mul", floats, 10**400)
     with pytest.raises(tl.errors.DTypeError, match=r"exp does not take \(int8\)"):
         backend.elementwise("exp", small)
+
+
+@pytest.mark.parametrize("dtype", [d for d in ALL if not d.is_floating_point], ids=lambda d: d.name)
+def test_numbers_up_to_the_limits_of_an_integer_dtype(dtype: DType, backend: Backend) -> None:
+    limits = (0, 1) if dtype is tl.bool else (tl.dtypes.iinfo(dtype).min, tl.dtypes.iinfo(dtype).max)
+    x = np.array([*limits, 1, 0], dtype.numpy)
+    on_device = backend.from_numpy(x)
+    for kernel in ("eq", "lt", "add", "maximum"):
+        out_dtype = np.dtype(np.bool_) if FORMULAS[kernel].gives_bool else dtype.numpy
+        for number in (*map(bool if dtype is tl.bool else int, limits), True):
+            for number_first in (False, True):
+                wanted = np.empty(x.shape, out_dtype)
+                CPU.run(kernel, wanted, *((number, x) if number_first else (x, number)))
+                out = backend.empty(x.shape, out_dtype)
+                backend.run(kernel, out, *((number, on_device) if number_first else (on_device, number)))
+                np.testing.assert_array_equal(backend.to_numpy(out), wanted, f"{kernel} {dtype.name} {number}")
+        for number in (limits[0] - 1, limits[1] + 1):
+            with pytest.raises(tl.errors.DTypeError, match=rf"{kernel} does not take \({dtype.name}, {number}\)"):
+                backend.run(kernel, backend.empty(x.shape, out_dtype), on_device, number)
+
+
+def test_a_limit_of_clamp_may_be_missing(backend: Backend) -> None:
+    for dtype in (tl.int8, tl.uint8, tl.float16, tl.float64):
+        x = np.array([0, 3, 100, 127] if dtype is tl.uint8 else [-128, -3, 100, 127], dtype.numpy)
+        if dtype.is_floating_point:
+            x[:2] = np.nan, -np.inf
+        for low, high in ((None, 5), (5, None), (7, 5), (None, None), (5, 7)):
+            out, wanted = backend.empty(x.shape, x.dtype), np.empty_like(x)
+            backend.run("clamp", out, backend.from_numpy(x), low, high)
+            CPU.run("clamp", wanted, x, low, high)
+            np.testing.assert_array_equal(backend.to_numpy(out), wanted, f"{dtype.name} {low} {high}")
 
 
 def test_more_dimensions_than_a_kernel_takes(backend: Backend) -> None:

@@ -227,12 +227,47 @@ def test_an_index_out_of_range_is_named(kernel: str, wrong: int, wrap: bool, mes
         np.testing.assert_array_equal(done, 7 if kernel == "index_put" else x + 7)
 
 
+@pytest.mark.parametrize("kernel", ("index", "index_put", "index_add"))
+@pytest.mark.parametrize("count", (3, family.FEW + 9))
+def test_a_refused_index_touches_no_memory(kernel: str, count: int) -> None:
+    backend, at = get("cuda:sim"), np.arange(count) % 5
+    at[[1, count - 1]] = -6, 5
+    x, value = backend.from_numpy(values((5, 8), tl.float32)), backend.from_numpy(values((count, 8), tl.float32, 1))
+    with simulator.check(schedules=2):
+        backend.run(kernel, *((value, x) if kernel == "index" else (x, value)), backend.from_numpy(at), dims=(0,))
+    with pytest.raises(tl.OutOfRangeError, match=r"index (-6 at position \(1,\)|5 at position)"):
+        backend.synchronize()
+
+
 def test_which_of_several_indices_is_wrong(backend: Backend) -> None:
     x = backend.from_numpy(values((5, 8), tl.float32))
     rows, columns = (backend.from_numpy(np.array(i)) for i in ([[1], [4]], [0, 8, 1]))
     out = backend.fill("index", (2, 3), x.dtype, x, rows, columns, dims=(0, 1))
     with pytest.raises(tl.OutOfRangeError, match=r"index 8 at position \(1,\) is out of bounds for dimension 1"):
         backend.to_numpy(out)
+
+
+def test_the_dimension_of_a_wrong_index_is_that_of_its_own_call(backend: Backend) -> None:
+    """Of calls that differ in nothing but their dimensions."""
+    x = backend.from_numpy(values((4, 4, 4), tl.float32))
+    wrong, right = (backend.from_numpy(np.array([i])) for i in (7, 0))
+    for dims in ((0, 1), (1, 2), (0, 2)):
+        backend.fill("index", (1, 4), x.dtype, x, right, wrong, dims=dims)
+        with pytest.raises(tl.OutOfRangeError, match=rf"index 7 at position \(0,\) .* dimension {dims[1]} "):
+            backend.synchronize()
+
+
+def test_the_first_of_several_errors_is_told(backend: Backend) -> None:
+    x = backend.from_numpy(values((5, 3), tl.float32))
+    several = np.arange(600) % 5
+    several[[300, 500]] = 7, 9
+    for wrong in (several, np.array([11]), np.array([1, 13])):
+        backend.fill("index", (*wrong.shape, 3), x.dtype, x, backend.from_numpy(wrong), dims=(0,))
+    with pytest.raises(tl.OutOfRangeError, match=r"index (7 at position \(300,\)|9 at position \(500,\))") as caught:
+        backend.synchronize()
+    if backend.device.type == "cuda:sim":  # threads run in order
+        assert "index 7" in str(caught.value)
+    backend.synchronize()  # the others are forgotten
 
 
 @pytest.mark.parametrize("kernel", ("index", "index_put", "index_add"))

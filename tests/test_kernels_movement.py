@@ -88,6 +88,18 @@ def test_into_a_transposed_view(backend: Backend) -> None:
     assert_same_bits(backend.to_numpy(out), expected)
 
 
+def test_neither_backwards_rows_nor_a_strided_result_are_taken_for_dense_ones(backend: Backend) -> None:
+    x, out = values((40, 33), tl.float32), backend.from_numpy(values((66, 40), tl.float32, 1))
+    assert_same_bits(copied(backend, backend.from_numpy(x)[:, ::-1].transpose((1, 0)), x.dtype), x[:, ::-1].T)
+    assert_same_bits(copied(backend, backend.from_numpy(x)[::-1].transpose((1, 0)), x.dtype), x[::-1].T)
+    backend.run("copy", out[::2].transpose((1, 0)), backend.from_numpy(x))
+    assert_same_bits(backend.to_numpy(out)[::2], x.T)
+    out = backend.from_numpy(np.zeros((33, 80), np.float32))
+    backend.run("copy", out[:, ::2], backend.from_numpy(x).transpose((1, 0)))
+    assert_same_bits(backend.to_numpy(out)[:, ::2], x.T)
+    assert not backend.to_numpy(out)[:, 1::2].any()
+
+
 def test_repeated_elements_are_not_transposed(backend: Backend) -> None:
     column = values((40, 1), tl.float64)
     assert_same_bits(copied(backend, backend.expand(backend.from_numpy(column), (40, 50)), column.dtype),

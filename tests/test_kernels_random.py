@@ -143,6 +143,17 @@ def test_words_at_the_edges(kernel: str, params: dict[str, Any], dtype: Any, mon
     assert made.tobytes() == expected.tobytes()
 
 
+def test_certain_and_impossible_events() -> None:
+    """Whatever the word, nothing happens with probability 0, and all with probability 1."""
+    if not simulator.is_available():
+        pytest.skip("no C++ compiler")
+    words, made = np.array(EDGES, np.uint64), np.zeros(len(EDGES), np.float32)
+    for p in (0.0, 1.0):
+        simulator.launch(OF_WORDS, "made<distributions::Bernoulli, float>", 1, words.size // 4, words, made,
+                         struct.pack("d", p))
+        assert made.tolist() == [p] * len(EDGES)
+
+
 # --- Bernoulli and categories -----------------------------------------------------------------------------------------
 
 

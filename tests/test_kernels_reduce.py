@@ -210,6 +210,17 @@ def test_nan_wins_and_the_first_of_equals_is_found(n: int, backend: Backend) -> 
         check(backend, kernel, a, (0,))
 
 
+@pytest.mark.parametrize("dtype", [d for d in tl.dtypes.ALL if not d.is_floating_point], ids=lambda d: d.name)
+def test_integers_at_their_limits(dtype: DType, backend: Backend) -> None:
+    """Where all are the smallest number, or all the largest, what a fold begins with must not show."""
+    least, most = (0, 1) if dtype is tl.bool else (tl.dtypes.iinfo(dtype).min, tl.dtypes.iinfo(dtype).max)
+    for n in (1, 5, 40, 1025):
+        for number in (least, most):
+            a = np.full((n, 3), number, dtype.numpy)
+            for kernel, dims in itertools.product(("amax", "amin", "argmax", "argmin"), ((0,), (1,))):
+                check(backend, kernel, a, dims)
+
+
 def test_infinities(backend: Backend) -> None:
     a = np.array([[np.inf, 1, 2], [-np.inf, 1, 2], [-np.inf] * 3, [np.inf] * 3, [1e30] * 3, [100, 1000, -1000]], "f")
     wanted = [np.inf, 2 + np.log1p(np.exp(-1)), -np.inf, np.inf, 1e30, 1000]

@@ -107,6 +107,7 @@ def test_infinities_and_nan_as_in_numpy(backend: Backend, kernel: str, columns: 
     rows[3, -1] = np.nan
     rows[4, 0] = np.nan
     rows[5] = 3e38
+    rows[6, 0] = 1000  # the logarithms of the others are far below those of the smallest numbers
     x, values = place(backend, rows, "dense")
     check_forward(backend, kernel, x, values, 1, tl.float32)
 
@@ -178,6 +179,15 @@ def test_targets_of_every_integer_dtype(backend: Backend, dtype: DType) -> None:
     check_loss(backend, drawn((9, 12), tl.float32), targets(9, 12, dtype), tl.float32)
     check_loss(backend, drawn((9, 12), tl.float32), np.array([3, 4, 3, 3, 0, 11, 5, 3, 1], dtype.numpy), tl.float32,
                ignored=3)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS[1:], ids=str)
+def test_negative_targets_of_every_integer_dtype(backend: Backend, dtype: DType) -> None:
+    x, ids = drawn((9, 12), tl.float32), np.array([3, -7, 3, 3, 0, 11, -7, 3, 1], dtype.numpy)
+    check_loss(backend, x, ids, tl.float32, ignored=-7)
+    with pytest.raises(tl.OutOfRangeError, match=r"Target -7 is out of bounds: row 1 of 9, 12 classes"):
+        backend.fill("cross_entropy", (), x.dtype, backend.from_numpy(x), backend.from_numpy(ids), ignore_index=3)
+        backend.synchronize()
 
 
 def test_targets_of_any_stride(backend: Backend) -> None:

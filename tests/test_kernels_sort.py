@@ -9,7 +9,7 @@ import pytest
 
 import tensorlite as tl
 from tensorlite.backends import Array, Backend, get
-from tensorlite.backends.kernels import layout
+from tensorlite.backends.kernels import layout, sort
 from tensorlite.dtypes import ALL, DType
 from tensorlite.testing import devices
 
@@ -94,6 +94,11 @@ def test_64_bit_indices(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(layout, "LARGE", 1)
     for shape in ((2, 77), (2, 2077)):  # shapes of this test alone, for plans are kept
         check(backend, values(shape, tl.float32), 1)
+
+
+def test_more_rows_than_a_grid_has(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sort, "MAX_GRID_Y", 2)
+    check(backend, values((5, 1031), tl.float32), 1)  # a shape of this test alone, for plans are kept
 
 
 def test_the_result_may_be_a_view(backend: Backend) -> None:

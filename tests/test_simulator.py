@@ -399,6 +399,32 @@ def test_half_precision_rounds_as_in_numpy() -> None:
                 np.testing.assert_array_equal(out.view(np.float16), x.astype(np.float16))
 
 
+def test_bfloat16_rounds_to_even_and_keeps_nan_and_infinity() -> None:
+    source = """
+    #include "common.cuh"
+    template <class T>
+    __global__ void narrow_all(const T* x, u16* out) {
+      const int i = thread_number<u32>();
+      out[i] = narrow<bf16>(x[i]).bits;
+    }
+    __global__ void widen_all(const u16* x, float* out) {
+      const int i = thread_number<u32>();
+      out[i] = widen(bf16{x[i]});
+    }"""
+    bits = np.arange(65536, dtype=np.uint32)
+    wide = np.zeros(65536, np.float32)
+    simulator.launch(source, "widen_all", 256, 256, bits.astype(np.uint16), wide)
+    np.testing.assert_array_equal(wide, (bits << 16).view(np.float32))
+    for offset in (0, 1, 0x7fff, 0x8000, 0x8001, 0xffff):  # floats at, beside and half way between those of 16 bits
+        x = (bits << 16 | np.uint32(offset)).view(np.float32)
+        for dtype, name in ((np.float32, "float"), (np.float64, "double")):
+            out = np.zeros(65536, np.uint16)
+            with np.errstate(invalid="ignore"):  # signalling NaN
+                expected = x.astype(tl.bfloat16.numpy).astype(np.float32)
+                simulator.launch(source, f"narrow_all<{name}>", 256, 256, x.astype(dtype), out)
+            np.testing.assert_array_equal((out.astype(np.uint32) << 16).view(np.float32), expected)
+
+
 def test_compile_errors_show_the_line() -> None:
     with pytest.raises(simulator.CompileError, match=r"mine\.cu:3:\d+: error: 'missing' was not declared"):
         simulator.launch("\n__global__ void f(float* x) {\n  *x = missing;\n}", "f", 1, 1, np.zeros(1), name="mine.cu")

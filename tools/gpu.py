@@ -87,6 +87,7 @@ def test_steps(device: str, dry_run: bool) -> list[Step]:
     for tool, seconds in (("memcheck", 35), ("racecheck", 25)):
         watch = [] if dry_run or found is None else [found, "--tool", tool, *SANITIZER_OPTIONS]
         tests = pytest_command(device, 2 if dry_run else seconds, kernel_tests, parallel=False)
+        tests += [] if dry_run else ["--exact-allocations"]
         listed.append(Step(tool, [*watch, *tests], seconds + 35, rf"{summary}|\w+ SUMMARY: .*", missing))
     return listed
 

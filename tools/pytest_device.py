@@ -25,6 +25,8 @@ NOT_REACHED = "not reached within the time given"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("device")
     group.addoption("--only-device", choices=sorted(DEVICES), default="cuda", help="run this device's tests alone")
+    group.addoption("--exact-allocations", action="store_true",
+                    help="each array an allocation of the driver, so that a memory checker sees where it ends")
     group.addoption("--seconds", type=float, default=float("inf"), help="begin no further test after this time")
 
 
@@ -77,4 +79,8 @@ class Selection:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--exact-allocations"):
+        import cupy
+
+        cupy.cuda.set_allocator(None)
     config.pluginmanager.register(Selection(config.getoption("--only-device"), config.getoption("--seconds")))

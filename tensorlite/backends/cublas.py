@@ -106,7 +106,12 @@ def multiply(backend: Any, out: Array, x: Array, y: Array, transpose_y: bool = F
     if plan.copies[1]:
         y = backend.copy(y)
     with backend.current():
-        _call(plan, _TYPES[out.dtype.char], _handle(backend), y.data.ptr, x.data.ptr, out.data.ptr, accumulate)
+        handle = _handle(backend)
+        try:
+            _call(plan, _TYPES[out.dtype.char], handle, y.data.ptr, x.data.ptr, out.data.ptr, accumulate)
+        except (cupy.cuda.cublas.CUBLASError, OverflowError) as error:  # the latter: a size beyond 2^31
+            raise DeviceError(f"matmul of {out.dtype.name} {x.shape} and {y.shape} on '{backend.device}': cuBLAS "
+                              f"refused it: {error}") from error
 
 
 def _handle(backend: Any) -> int:

@@ -86,6 +86,8 @@ class CudaBackend(KernelBackend):
             array = ndarray(shape, dtype)
         except cupy.cuda.memory.OutOfMemoryError:
             array = self._empty_after_making_room(shape, dtype)
+        except CudaError as error:
+            raise self.failure(error) from error
         used = used_bytes()
         if used > self.peak:
             self.peak = used
