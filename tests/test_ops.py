@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,9 @@ import tensorlite as tl
 from tensorlite import ops
 from tensorlite.autograd.op import Op
 from tensorlite.autograd.tape import Node, Var
-from tensorlite.backends import cpu, cpu_optim, get, philox
+from tensorlite.backends import cpu, cpu_optim, get, kernel_sources, philox
+from tensorlite.backends.kernels import catalogue
+from tensorlite.backends.kernels.elementwise import FORMULAS
 from tensorlite.dtypes import DType
 from tensorlite.testing import gradcheck, gradgradcheck
 
@@ -222,6 +225,12 @@ PUBLIC = {name: value for name, value in vars(ops).items()
 NO_ROW = {"imag": "raises, see test_errors"}
 ALL_OPS = {value for module in MODULES for value in vars(module).values() if isinstance(value, Op)}
 NEEDS_TWO_DEVICES = {"transfer"}
+
+
+def test_the_cpu_and_the_devices_with_written_kernels_have_the_same() -> None:
+    assert set(cpu.KERNELS) == set(catalogue.TABLE)
+    functors = set(re.findall(r"^struct (\w+) \{", kernel_sources.read("formulas.cuh"), re.MULTILINE))
+    assert functors - {"normal_cdf"} == set(FORMULAS) | {"copy"}  # normal_cdf is a part of gelu, copy takes any two dtypes
 
 
 def test_every_op_has_a_row() -> None:
