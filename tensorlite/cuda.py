@@ -79,13 +79,17 @@ def get_device_capability(device: Any = None) -> tuple[int, int]:
 
 
 def synchronize(device: Any = None) -> None:
-    """Wait until the GPU has done all its work, and raise what went wrong in it, such as an index out of range."""
-    _backend(device).synchronize()
+    """Wait until a device has done all its work, and raise what went wrong in it, such as an index out of range.
+
+    Any device will do, "cuda:sim" too; None is the current GPU.
+    """
+    get("cuda" if device is None else device).synchronize()
 
 
 def manual_seed(seed: int) -> None:
-    """Seed the default generator of the current GPU; `tl.manual_seed` seeds those of all devices."""
-    default_for(_backend().device).manual_seed(seed)
+    """Seed the default generator of the current GPU, if there is one; `tl.manual_seed` seeds those of all devices."""
+    if is_available():
+        default_for(_backend().device).manual_seed(seed)
 
 
 def manual_seed_all(seed: int) -> None:
@@ -198,8 +202,11 @@ def current_stream(device: Any = None) -> Stream:
 
 
 @contextlib.contextmanager
-def stream(stream: Stream) -> Iterator[Stream]:
-    """Give this thread's work on the stream's GPU to it, within a with block."""
+def stream(stream: Stream | None) -> Iterator[Stream | None]:
+    """Give this thread's work on the stream's GPU to it, within a with block; None changes nothing."""
+    if stream is None:
+        yield None
+        return
     with _backend(stream.device).current(), stream.raw:
         yield stream
 

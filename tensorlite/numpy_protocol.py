@@ -129,13 +129,13 @@ class NumpyProtocol:
             options = "".join(f", {name}=" for name in kwargs)
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             raise DTypeError(
-                f"np.{name}(...{options}) does not take Tensors; use the tl function, or t.detach().numpy()")
+                f"np.{name}(...{options}) does not take Tensors; use the tl function, or t.numpy(force=True)")
         return function(*[_beside(self, x) for x in inputs])
 
     def __array_function__(self: Any, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = _FUNCTIONS.get(func)
         if function is None:
-            raise DTypeError(f"np.{func.__name__} does not take Tensors; use the tl function, or t.detach().numpy()")
+            raise DTypeError(f"np.{func.__name__} does not take Tensors; use the tl function, or t.numpy(force=True)")
         try:
             inspect.signature(function).bind(*args, **kwargs)
         except TypeError as error:

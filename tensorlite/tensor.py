@@ -36,7 +36,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     """
 
     def __init__(self, data: Any = (), *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> None:
-        self.backend = get("cpu" if device is None else device)
+        self.backend = get(device) if device is not None else data.backend if isinstance(data, Var) else get("cpu")
         self.array = as_array(data, dtype, self.backend, copy=True)
         if requires_grad:
             self.requires_grad_()

@@ -168,6 +168,16 @@ def test_labels_out_of_range_are_an_error_and_not_garbage(device: str) -> None:
     assert F.cross_entropy(logits, tl.tensor([0, 1, 2, 3, 2, 1], device=device)).item() > 0  # the device goes on
 
 
+def test_what_takes_its_device_from_data_and_what_waits(device: str) -> None:
+    x = tl.ones(3, device=device)
+    assert tl.tensor(x).device == x.device and tl.tensor(x, device="cpu").device == tl.device("cpu")
+    _ = x[tl.tensor([0, 5], device=device)]
+    with pytest.raises(IndexError, match=r"index 5 at position \(1,\) .*\(kernel 'index'\)"):
+        tl.cuda.synchronize(device)
+    with pytest.raises(tl.errors.DTypeError, match="force=True"):
+        np.histogram(x)
+
+
 def test_ignored_labels(device: str) -> None:
     logits = tl.randn(6, 4)
     labels = tl.tensor([0, -100, 2, 3, -100, 1])

@@ -171,6 +171,7 @@ ROWS: dict[str, Row] = {
     "iinfo": (lambda: tl.iinfo(tl.float32), tl.DTypeError, "use finfo"),
     # devices and shapes in general
     "gpu": (lambda: vector().to("gpu"), tl.DeviceError, "unknown device 'gpu'; did you mean 'cuda'"),
+    "cuda:sim:0": (lambda: vector().to("cuda:sim:0"), tl.DeviceError, "did you mean 'cuda:sim'"),
     "CUDA:0": (lambda: tl.device("CUDA:0"), tl.DeviceError, "did you mean 'cuda'"),
     "tpu": (lambda: tl.zeros(1, device="tpu"), tl.DeviceError, "unknown device 'tpu' \\(known: 'cpu'"),
     "no device": (lambda: tl.device(1.5), tl.DeviceError, "a device is a name such as 'cpu' or 'cuda:0', got 1.5"),

@@ -69,7 +69,8 @@ def as_device(device: Any) -> Device:
         return Device(device)
     if kind == "cuda" and (index.isdecimal() or device == "cuda"):
         return Device("cuda", int(index) if index else current.gpu)
-    hint = "; did you mean 'cuda'?" if kind.lower() in ("gpu", "cuda", "nvidia") else ""
+    meant = "cuda:sim" if "sim" in device.lower() else "cuda" if kind.lower() in ("gpu", "cuda", "nvidia") else ""
+    hint = f"; did you mean '{meant}'?" if meant else ""
     known = ", ".join(map(repr, _MODULES))
     raise DeviceError(f"unknown device {device!r}{hint} (known: {known} and 'cuda:<index>')")
 
@@ -160,7 +161,8 @@ class Backend(ABC):
 
     def missing(self, kernel: str) -> DeviceError:
         """The error for a kernel that is not in the table."""
-        return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; use .to('cpu') for this operation")
+        cure = "use .to('cpu') for this operation" if self.device.type != "cpu" else "backends/cpu.py lacks an entry"
+        return DeviceError(f"device '{self.device}' has no kernel '{kernel}'; {cure}")
 
     @abstractmethod
     def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:

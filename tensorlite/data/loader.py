@@ -73,7 +73,7 @@ class DataLoader:
 
     Where it differs: workers are threads, so that `worker_init_fn` runs in each thread and the dataset is shared, not
     copied; an IterableDataset is read by one worker, so that nothing comes twice; `persistent_workers` changes nothing,
-    for threads start in microseconds; `pin_memory` changes nothing on the CPU. With `num_workers` up to
+    for threads start in microseconds; `pin_memory` changes nothing (use `batch.pin_memory()`). With `num_workers` up to
     num_workers * `prefetch_factor` (default 2) batches are fetched ahead.
 
     `state_dict()` and `load_state_dict()` resume a run in mid-epoch bit for bit. ArgumentError for options that

@@ -53,10 +53,11 @@ def _dense(backend: KernelBackend, index: Array) -> Array:
     return result
 
 
-def _out_of_range(shape: tuple[int, ...], dim: int, size: int) -> Complaint:
+def _out_of_range(kernel: str, shape: tuple[int, ...], dim: int, size: int) -> Complaint:
     def complaint(value: int, position: int) -> OutOfRangeError:
         at = tuple(int(i) for i in np.unravel_index(position, shape))
-        return OutOfRangeError(f"index {value} at position {at} is out of bounds for dimension {dim} with size {size}")
+        return OutOfRangeError(f"index {value} at position {at} is out of bounds for dimension {dim} with size {size} "
+                               f"(kernel '{kernel}')")
 
     return complaint
 
@@ -85,7 +86,7 @@ def _common_shape(indices: Sequence[Array]) -> tuple[int, ...]:
 def _resolve_plan(backend: KernelBackend, kernel: str, number: str, box: tuple[int, ...], shape: tuple[int, ...],
                   indices: Sequence[Array], dims: tuple[int, ...], wrap: bool) -> Plan:
     count, many = math.prod(shape), len(indices)
-    codes = [backend.code_for(_out_of_range(i.shape, d, n)) for i, d, n in zip(indices, dims, box, strict=True)]
+    codes = [backend.code_for(_out_of_range(kernel, i.shape, d, n)) for i, d, n in zip(indices, dims, box, strict=True)]
     places = packed_dims(kernel, *row_major(shape, *[element_strides(i, shape) for i in indices]))
     return backend.plan(
         Instance(FILE, f"resolve<{many}, {number}>"), "P" * (2 + many), f"P{many}Q{2 * many + 1}q{dims_fields(many)}",
@@ -172,7 +173,7 @@ def _gather_plan(backend: KernelBackend, kernel: str, out: Array, x: Array, indi
     count, box = math.prod(found.sizes), math.prod([x.shape[d] for d in dims])
     code, lowest = 0, 0
     if len(indices) == 1:
-        code, lowest = backend.code_for(_out_of_range(indices[0].shape, dims[0], box)), -box if wrap else 0
+        code, lowest = backend.code_for(_out_of_range("index", indices[0].shape, dims[0], box)), -box if wrap else 0
     order = [(to, source, target) for source, to, target in found.steps]
     values = [backend.error_word, code, lowest, box, count, *packed_dims(kernel, found.sizes, order),
               *packed_dims(kernel, found.box_sizes, found.box_steps)]
