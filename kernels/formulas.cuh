@@ -98,7 +98,7 @@ struct floor_divide {
       return lower + T(quotient - lower > T(0.5));
     } else {
       if (y == T(0)) return refuse(y), T(0);
-      if (y == T(-1)) return T(0) - x;  // the smallest number wraps around
+      if (is_negative(y) && y == T(-1)) return T(0) - x;  // the smallest number wraps around
       const T toward_zero = x / y;
       return toward_zero - T(x % y != T(0) && is_negative(x) != is_negative(y));
     }
@@ -114,7 +114,7 @@ struct remainder {
       return (y < T(0)) != (exact < T(0)) ? exact + y : exact;
     } else {
       if (y == T(0)) return refuse(y), T(0);
-      if (y == T(-1)) return T(0);
+      if (is_negative(y) && y == T(-1)) return T(0);
       const T exact = x % y;
       return exact != T(0) && is_negative(exact) != is_negative(y) ? exact + y : exact;
     }
@@ -128,7 +128,7 @@ struct fmod {  // C's: the remainder has the sign of x
       return ::fmod(x, y);
     } else {
       if (y == T(0)) return refuse(y), T(0);
-      return y == T(-1) ? T(0) : T(x % y);
+      return is_negative(y) && y == T(-1) ? T(0) : T(x % y);
     }
   }
 };

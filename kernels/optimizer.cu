@@ -113,7 +113,7 @@ FN void update(const Update<Rule>& args, const Constants<Rule, Compute<T>>& cons
 }
 
 template <class Rule, class T>
-__global__ void __launch_bounds__(THREADS) vectorised(const Update<Rule> args) {
+__global__ void __launch_bounds__(THREADS, 1) vectorised(const Update<Rule> args) {
   constexpr int V = 16 / sizeof(Compute<T>);
   const auto constants = constants_of<Compute<T>>(args);
   const i64 packs = args.count / V, thread = thread_number<i64>(), threads = i64(gridDim.x) * blockDim.x;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(THREADS) vectorised(const Update<Rule> args) {
 }
 
 template <class Rule, class T>
-__global__ void __launch_bounds__(THREADS) strided(const Update<Rule> args) {
+__global__ void __launch_bounds__(THREADS, 1) strided(const Update<Rule> args) {
   const auto constants = constants_of<Compute<T>>(args);
   const i64 threads = i64(gridDim.x) * blockDim.x;
   for (i64 element = thread_number<i64>(); element < args.count; element += threads) {

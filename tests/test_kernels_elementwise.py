@@ -169,7 +169,7 @@ def test_special_values_are_those_of_the_cpu(backend: Backend) -> None:
         np.testing.assert_allclose(actual, wanted, 2e-6, 1e-37, equal_nan=True, err_msg=kernel)
 
 
-@pytest.mark.parametrize("dtype", [d for d in elementwise.INTEGERS if d is not tl.uint8], ids=lambda d: d.name)
+@pytest.mark.parametrize("dtype", elementwise.INTEGERS, ids=lambda d: d.name)
 def test_integers_at_their_edges_are_those_of_the_cpu(dtype: DType, backend: Backend) -> None:
     """The smallest number divided by -1, shifts by the width and more or by less than 0, sums that wrap around."""
     info = tl.dtypes.iinfo(dtype)
@@ -294,7 +294,8 @@ def test_numbers_up_to_the_limits_of_an_integer_dtype(dtype: DType, backend: Bac
                 out = backend.empty(x.shape, out_dtype)
                 backend.run(kernel, out, *((number, on_device) if number_first else (on_device, number)))
                 np.testing.assert_array_equal(backend.to_numpy(out), wanted, f"{kernel} {dtype.name} {number}")
-        for number in (limits[0] - 1, limits[1] + 1):
+        compared = FORMULAS[kernel].gives_bool and dtype is not tl.bool  # which any number can be
+        for number in () if compared else (limits[0] - 1, limits[1] + 1):
             with pytest.raises(tl.errors.DTypeError, match=rf"{kernel} does not take \({dtype.name}, {number}\)"):
                 backend.run(kernel, backend.empty(x.shape, out_dtype), on_device, number)
 
@@ -325,3 +326,24 @@ def test_plans_do_not_pile_up(backend: Backend, monkeypatch: pytest.MonkeyPatch)
         x = backend.from_numpy(np.full(n, 2.0, np.float32))
         np.testing.assert_array_equal(backend.to_numpy(backend.elementwise("square", x)), np.full(n, 4.0))
     assert len(backend.plans) <= 8  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dtype", [tl.float16, tl.bfloat16], ids=lambda d: d.name)
+def test_a_number_is_rounded_to_16_bits_whatever_was_compared_before(dtype: DType, backend: Backend) -> None:
+    x = tl.tensor([0.1, 0.3], dtype=dtype, device=backend.device)
+    _ = x == 1
+    assert (x == 0.1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(tl.int8, 300), (tl.int8, -300), (tl.uint8, -1), (tl.int64, 2**63)])
+def test_comparing_with_integers_that_the_dtype_does_not_hold(dtype: DType, number: int, backend: Backend) -> None:
+    here, there = (tl.tensor([1, 2], dtype=dtype, device=d) for d in ("cpu", backend.device))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        assert getattr(tl, name)(there, number).tolist() == getattr(tl, name)(here, number).tolist(), name
+
+
+def test_a_result_of_another_dtype_is_refused(backend: Backend) -> None:
+    x = backend.from_numpy(np.ones(4, np.float32))
+    for kernel, dtype in (("exp", np.float64), ("isnan", np.float32)):
+        with pytest.raises(tl.errors.DTypeError, match=f"{kernel} does not take"):
+            backend.run(kernel, backend.empty((4,), np.dtype(dtype)), x)

@@ -284,3 +284,28 @@ def test_a_checkpoint_repeats_the_draws_of_its_device(backend: Backend, default_
     assert x.grad is not None
     assert x.grad.cpu().tolist() == y.detach().cpu().tolist()
     assert random.default_for(backend.device).get_state().tolist() == after
+
+
+def test_a_checkpoint_repeats_the_first_draws_of_a_device(backend: Backend, default_state: None,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(random._defaults, backend.device, raising=False)
+    x = tl.ones(200, device=backend.device, requires_grad=True)
+    y = tl.autograd.checkpoint(lambda t: F.dropout(t, 0.5), x)
+    y.backward(tl.ones(200, device=backend.device))
+    assert x.grad is not None
+    assert x.grad.cpu().tolist() == y.detach().cpu().tolist()
+
+
+def test_a_checkpoint_repeats_draws_of_other_devices(backend: Backend, default_state: None) -> None:
+    x = tl.ones(200, device=backend.device, requires_grad=True)
+    y = tl.autograd.checkpoint(lambda t: t * tl.rand(200).to(t.device), x)
+    tl.rand(7)
+    y.backward(tl.ones(200, device=backend.device))
+    assert x.grad is not None
+    assert x.grad.cpu().tolist() == y.detach().cpu().tolist()
+
+
+def test_a_seed_of_entropy_is_that_of_every_device(backend: Backend, default_state: None) -> None:
+    random.default_for(backend.device)
+    seed = tl.seed()
+    assert seed == tl.initial_seed() == random.default_for(backend.device).initial_seed()

@@ -230,7 +230,7 @@ NEEDS_TWO_DEVICES = {"transfer"}
 def test_the_cpu_and_the_devices_with_written_kernels_have_the_same() -> None:
     assert set(cpu.KERNELS) == set(catalogue.TABLE)
     functors = set(re.findall(r"^struct (\w+) \{", kernel_sources.read("formulas.cuh"), re.MULTILINE))
-    assert functors - {"normal_cdf"} == set(FORMULAS) | {"copy"}  # normal_cdf is a part of gelu, copy takes any two dtypes
+    assert functors - {"normal_cdf"} == set(FORMULAS) | {"copy"}  # a part of gelu; what takes any two dtypes
 
 
 def test_every_op_has_a_row() -> None:

@@ -6,10 +6,10 @@ takes. A signature spells the dtypes of inputs and result: T for the common one,
 
 from __future__ import annotations
 
-import ctypes
 import math
+import operator
 import struct
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,8 +119,9 @@ def new_elementwise(backend: KernelBackend, kernel: str, *args: Any, dtype: np.d
 
 def _remember_new(backend: KernelBackend, key: Hashable, kernel: str, out: Array, args: tuple[Any, ...],
                   dtype: np.dtype[Any] | None) -> None:
-    """Keep what `run` planned for a new result, unless it looks at the operands' values first."""
-    if backend.kernels.get(kernel) is not elementwise or (dtype is not None and any(type(a) is float for a in args)):
+    """Keep what `run` planned for a new result, unless it looks at the operands' numbers first."""
+    known = backend.kernels.get(kernel) in (elementwise, compare)
+    if not known or (dtype is not None and any(type(a) in SCALARS for a in args)):
         return
     of_run = _operands(backend, (kernel, out.dtype.char, out.shape, out.strides), backend.address(out), args)[0]
     planned = backend.plans.get(of_run)
@@ -156,7 +157,7 @@ def _start(backend: KernelBackend, planned: tuple[Plan, Limits, bool], kernel: s
     try:
         plan.pack(plan.arguments.buffer, 0, *values)
     except (OverflowError, struct.error):
-        plan.pack(plan.arguments.buffer, 0, *values[:-len(args)], *_as_float32(kernel, args))
+        raise refusal(kernel, args, "a number is too large for a float") from None
     backend.launch(plan.function, plan.grid, plan.block, 0, plan.arguments, (out, *args))
 
 
@@ -200,9 +201,10 @@ def _types(kernel: str, formula: Formula | None, out: Array, args: tuple[Any, ..
     arrays = [a.dtype for a, letter in zip(args, formula.inputs, strict=True)
               if letter == "T" and type(a) not in SCALARS]
     common = arrays[0] if arrays else out.dtype
-    if dtypes.from_numpy(common) not in formula.dtypes or any(d != common for d in arrays):
+    result = _BOOL if formula.gives_bool else common
+    if dtypes.from_numpy(common) not in formula.dtypes or any(d != common for d in arrays) or out.dtype != result:
         raise refusal(kernel, args)
-    return [_BOOL if formula.gives_bool else common, *[_BOOL if c == "b" else common for c in formula.inputs]]
+    return [result, *[_BOOL if c == "b" else common for c in formula.inputs]]
 
 
 def refusal(kernel: str, args: Sequence[Any], reason: str = "") -> DTypeError:
@@ -248,14 +250,6 @@ def _check_numbers(kernel: str, args: Sequence[Any], limits: tuple[int, int]) ->
             raise refusal(kernel, args, f"{a!r} is not a number of that dtype")
 
 
-def _as_float32(kernel: str, args: Sequence[Any]) -> list[float]:
-    """The numbers among the operands, those beyond float32 as infinities; 0 for arrays."""
-    try:
-        return [ctypes.c_float(a).value if type(a) in SCALARS else 0 for a in args]
-    except OverflowError as error:
-        raise refusal(kernel, args, str(error)) from None
-
-
 def _range(dtype: np.dtype[Any]) -> tuple[int, int]:
     bits = 8 * dtype.itemsize
     signed = dtype.kind == "i"
@@ -291,6 +285,22 @@ def divide(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...
     elementwise(backend, kernel, out, args, params)
 
 
+def compare(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """x < y and its kin. All integers of a dtype compare alike with a number beyond it."""
+    dtype = next(a.dtype for a in args if type(a) not in SCALARS)
+    if dtype.kind in "iu" and any(type(a) is int for a in args):
+        low, high = _range(dtype)
+        if any(type(a) is int and not low <= a <= high for a in args):
+            fill(backend, "fill", out, (_COMPARISONS[kernel](*[a if type(a) is int else 0 for a in args]),), params)
+            return
+    elementwise(backend, kernel, out, args, params)
+
+
+_COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+}
+
+
 def pow(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """x^y; the usual constant powers of floats have formulas of their own."""
     x, y = args
@@ -324,6 +334,7 @@ _BOOL = np.dtype(np.bool_)
 TABLE: dict[str, Launcher] = {name: elementwise for name in FORMULAS} | {
     "copy": copy, "fill": fill, "clamp": clamp, "pow": pow,
     "floor_divide": divide, "remainder": divide, "fmod": divide,
+    **dict.fromkeys(_COMPARISONS, compare),
 }
 del TABLE["cube"]  # only behind pow
 
