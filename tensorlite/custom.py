@@ -17,6 +17,7 @@ import numpy as np
 
 from . import dtypes
 from .autograd.op import ANY, FLOAT, Op, Rule
+from .autograd.tape import Var
 from .backends import SCALARS, Array, Backend, cpu
 from .backends.kernels import THREADS, own
 from .backends.own_kernels import OwnKernel, register
@@ -59,8 +60,9 @@ class CustomKernel(Op):
         slack    factor on the allowed differences
 
         On each device: the results in all floating dtypes (integers too for promote='any') and several memory layouts
-        against the reference in float64; then `gradcheck` and `gradgradcheck`. Raises AssertionError for results and
-        GradError for derivatives that differ, saying where.
+        against the reference in float64; then `gradcheck` and `gradgradcheck`. On "cuda:sim" a whole kernel runs under
+        `tl.simulator.check` first. Raises AssertionError for results and GradError for derivatives that differ, saying
+        where, and SimulatorError for races, accesses out of bounds and what else breaks CUDA's rules.
 
         >>> softsign = tl.kernel("my_softsign", "x / (1.0 + fabs(x))", reference=lambda x: x / (1 + np.abs(x)),
         ...                      derivative=lambda g, x: g / (1 + abs(x)) ** 2)
@@ -84,10 +86,10 @@ def kernel(name: str, formula: str | None = None, *, reference: Callable[..., An
     formula     one C++ expression over the reference's parameters, computed in T (float for the 16-bit floats), or
                 statements that `return`; decimal numbers in it are of type T, and it broadcasts like any other op
     reference   the same in NumPy; its positional parameters are the inputs, its keyword-only ones are numbers that are
-                not differentiated. Device "cpu" runs it
+                not differentiated. Device "cpu" runs it, on views that cannot be written to
     derivative  {input: rule}, or one rule for an only input: the gradient in differentiable operations, other kernels
                 of this kind among them. A rule asks by name for what it needs: g (the incoming gradient), out, inputs,
-                parameters. An input without a rule gets no gradient
+                parameters. Every input is named; one whose rule is None gets no gradient. None for all: derivative=None
     source      instead of a formula: a whole kernel, `template <class T> __global__ void name(const Args<T> args)`.
                 Args has the fields `T* out`, `const T* input` for each input, and numbers and parameters as i64 or
                 double. Inputs lie densely and have one dtype; `widen(x)` and `narrow<T>(x)` lead to `Compute<T>`, in
@@ -109,6 +111,8 @@ def kernel(name: str, formula: str | None = None, *, reference: Callable[..., An
     tensor([ 3., 12.])
     """
     names = _names(name, reference, differentiable=derivative is not None)
+    description = reference.__doc__ or formula
+    reference = _without_writing(name, reference)
     taken = {FLOAT: _FLOATS, ANY: dtypes.ALL}.get(promote)
     if taken is None:
         raise ArgumentError(f"{name}: promote must be 'float' or 'any', got {promote!r}")
@@ -120,13 +124,15 @@ def kernel(name: str, formula: str | None = None, *, reference: Callable[..., An
     elif source is not None and formula is None:
         fields = dict(numbers or {})
         _check_whole(names, source, fields, [grid, block, shared], out_shape)
-        ask = own.question
-        whole = own.Whole(name, source, names.inputs, names.params, {field: ask(n) for field, n in fields.items()},
-                          None if grid is None else ask(grid), ask(block), ask(shared), taken)
-        forward = _whole(names, whole, reference, None if out_shape is None else ask(out_shape))
+        ask = functools.partial(own.question, name)
+        whole = own.Whole(name, source, names.inputs, names.params,
+                          {field: ask(field, number) for field, number in fields.items()},
+                          None if grid is None else ask("grid", grid), ask("block", block), ask("shared", shared),
+                          taken)
+        forward = _whole(names, whole, reference, None if out_shape is None else ask("out_shape", out_shape))
     else:
         raise ArgumentError(f"{name}: give either a formula, or a whole kernel as source=")
-    forward.__doc__ = reference.__doc__ or formula
+    forward.__doc__ = description
     result = CustomKernel(forward, promote, reference, broadcasts=formula is not None)
     result.rules(**_rules(names, derivative))
     return result
@@ -173,9 +179,13 @@ def _names(name: str, reference: Callable[..., Any], differentiable: bool) -> _N
     if name in cpu.KERNELS:  # its names are those of every device
         raise ArgumentError(f"{name}: the library has a kernel of that name; choose another one, such as my_{name}")
     try:
+        if isinstance(reference, np.ufunc):  # its parameters out, where, ... are none of a kernel's
+            raise TypeError
         given = list(inspect.signature(reference).parameters.values())
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name}: the reference does not tell its parameters; wrap it: lambda x: ...") from None
+        called = getattr(reference, "__name__", "function")
+        raise ArgumentError(f"{name}: the reference does not tell its parameters; wrap it in a lambda: "
+                            f"reference=lambda x: {called}(x)") from None
     for p in given:
         _check_parameter(name, p, differentiable)
     keyword_only = [p for p in given if p.kind is p.KEYWORD_ONLY]
@@ -201,19 +211,44 @@ def _check_parameter(kernel: str, p: inspect.Parameter, differentiable: bool) ->
 
 
 def _rules(names: _Names, derivative: Rule | Mapping[str, Rule | None] | None) -> dict[str, Rule]:
-    """The rule of each input that has one. Raises ArgumentError for one that could not be called."""
+    """The rule of each input that has one. Raises ArgumentError for one that could not be called, or left out."""
+    if derivative is None:
+        return {}
     if callable(derivative):
         if len(names.inputs) != 1:
             raise ArgumentError(f"{names.kernel}: has the inputs {', '.join(names.inputs)}; give a derivative for each "
                                 f"by name: derivative={{{names.inputs[0]!r}: ...}}")
         derivative = {names.inputs[0]: derivative}
-    rules = {name: rule for name, rule in (derivative or {}).items() if rule is not None}
-    for name, rule in rules.items():
+    if not isinstance(derivative, Mapping):
+        raise ArgumentError(f"{names.kernel}: derivative must be a function, or a dict of them by input, got "
+                            f"{type(derivative).__name__}")
+    for name, rule in derivative.items():
         if name not in names.inputs:
             raise ArgumentError(f"{names.kernel}: derivative of {name!r}, which is no input; the inputs are "
                                 f"{', '.join(names.inputs)}")
+        if rule is not None and not callable(rule):
+            raise ArgumentError(f"{names.kernel}: the derivative of {name} must be a function of g and more, or None, "
+                                f"got {type(rule).__name__}")
         _check_questions(names, f"the derivative of {name}", rule, ["g", "out", "shapes", *names.inputs, *names.params])
-    return rules
+    for name in names.inputs:
+        if name not in derivative:
+            raise ArgumentError(f"{names.kernel}: derivative says nothing of input {name!r}; give it a rule, or None "
+                                f"if it gets no gradient: {name!r}: None")
+    return {name: _of_tensors(names, name, rule) for name, rule in derivative.items() if rule is not None}
+
+
+def _of_tensors(names: _Names, name: str, rule: Rule) -> Rule:
+    """The rule, which must return a Tensor, or None for no gradient."""
+
+    @functools.wraps(rule)
+    def run(*values: Any) -> Any:
+        result = rule(*values)
+        if result is not None and not isinstance(result, Var):
+            raise ArgumentError(f"{names.kernel}: the derivative of {name} must return a Tensor, got "
+                                f"{type(result).__name__}; compute it by operations on Tensors, not by NumPy")
+        return result
+
+    return run
 
 
 def _check_questions(names: _Names, what: str, function: Any, known: Iterable[str]) -> None:
@@ -251,15 +286,17 @@ def _formula(names: _Names, text: str, reference: Callable[..., Any],
 
 def _check_formula(names: _Names, text: str, operands: Sequence[str]) -> None:
     """Refuse an expression that uses a value which it does not have. Statements may declare values of their own."""
-    if not text.strip():
+    code = own.without_comments(text)
+    if not code.strip():
         raise ArgumentError(f"{names.kernel}: the formula is empty")
     if own.is_statements(text):
         return
-    for found in _VALUE.finditer(text):
+    for found in _VALUE.finditer(code):
         if found[1] not in operands and found[1] not in CPP_KEYWORDS | _TYPES:
             raise ArgumentError(f"{names.kernel}: the formula uses {found[1]!r}, and the reference has no such "
                                 f"parameter, only {', '.join(operands)}; add it there, or declare it in "
-                                "statements that return")
+                                "statements that return. Else a formula may use T, numbers and functions, but no "
+                                "macros: M_PI is 3.141592653589793, INFINITY is Limits<T>::highest()")
 
 
 # --- whole kernels --------------------------------------------------------------------------------------------------
@@ -282,8 +319,7 @@ def _whole(names: _Names, whole: own.Whole, reference: Callable[..., Any],
             raise DTypeError(f"{names.kernel}: a whole kernel takes Tensors, got a number; wrap it in tl.tensor(...)")
         arrays = [be.contiguous(x) for x in inputs]
         known = dict(zip(names.inputs, arrays, strict=True)) | settings
-        shape = arrays[0].shape if out_shape is None else out_shape(known)
-        sizes = tuple(own.integer(names.kernel, "out_shape", n) for n in shape)
+        sizes = own.integers(names.kernel, "out_shape", arrays[0].shape if out_shape is None else out_shape(known))
         return be.fill(unique, sizes, arrays[0].dtype, *arrays, **settings)
 
     return _named(forward, names)
@@ -310,6 +346,30 @@ def _named(forward: Callable[..., Array], names: _Names) -> Callable[..., Array]
     forward.__name__ = forward.__qualname__ = names.kernel
     forward.__signature__ = names.signature  # type: ignore[attr-defined]
     return forward
+
+
+def _without_writing(kernel: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+    """The reference on views that cannot be written to, for they are memory of Tensors that others may have saved."""
+
+    @functools.wraps(reference)
+    def run(*operands: Any, **params: Any) -> Any:
+        try:
+            return reference(*map(_read_only, operands), **params)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise ArgumentError(f"{kernel}: the reference must not write into its inputs, which are the memory of "
+                                f"Tensors; write into an array that it makes ({error})") from error
+
+    return run
+
+
+def _read_only(operand: Any) -> Any:
+    if not isinstance(operand, np.ndarray):
+        return operand
+    view = operand.view()
+    view.flags.writeable = False
+    return view
 
 
 def _run_reference(names: _Names, reference: Callable[..., Any], out: Array, *operands: Any, **params: Any) -> None:

@@ -1,4 +1,8 @@
-"""`check` of a user's own kernel: results against its reference, derivatives against differences, on every device."""
+"""`check` of a user's own kernel: results against its reference, derivatives against differences, on every device.
+
+On device "cuda:sim" a whole kernel runs under the simulator's checks first: a race is a better word for what it does
+than the results that come of it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 
 from . import creation, dtypes, testing
 from .autograd.op import ANY
-from .backends import get
+from .backends import get, simulator_check
 from .dtypes import DType
 from .errors import ArgumentError, DeviceError, GradError
 from .tensor import Tensor
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 TOLERANCES = {dtypes.float16: 2e-3, dtypes.bfloat16: 1.6e-2, dtypes.float32: 1e-5, dtypes.float64: 1e-10}
 _SHAPES = ((3, 5), (5,), (3, 1), ())  # of inputs that broadcast
 _DEVICES = ("cpu", "cuda:sim", "cuda")
+_SCHEDULES = 2  # in order, and in a random one: races show in both, results that depend on the order in the second
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,9 @@ def check(op: CustomKernel, inputs: Sequence[Any], devices: Sequence[str] | None
                 raise
             lines.append(f"{device:<9} not checked: {str(error).partition(';')[0]}")
             continue
+        watched = _check_accesses(op, values, params) if device == "cuda:sim" and not op.broadcasts else ""
         results = _check_results(op, values, device, slack, params)
-        lines.append(f"{device:<9} {results}; {_check_derivatives(op, values, device, second, params)}")
+        lines.append(f"{device:<9} {results}; {_check_derivatives(op, values, device, second, params)}{watched}")
     return Report(op.name, tuple(lines))
 
 
@@ -65,6 +71,20 @@ def _values(op: CustomKernel, inputs: Sequence[Any]) -> list[Any]:
                             f"got {len(inputs)}")
     return [x if isinstance(x, (bool, int, float)) else random.standard_normal(x) if isinstance(x, tuple)
             else np.asarray(x.numpy(force=True) if isinstance(x, Tensor) else x, np.float64) for x in inputs]
+
+
+# --- accesses to memory ---------------------------------------------------------------------------------------------
+
+
+def _check_accesses(op: CustomKernel, values: list[Any], params: dict[str, Any]) -> str:
+    """Run the kernel once under the simulator's checks; what they watched. Raises SimulatorError.
+
+    One dtype is enough: the accesses are those of a template. A formula makes none of its own.
+    """
+    inputs = [x if _is_number(x) else _dense(_in_dtype(x, dtypes.float32), "cuda:sim") for x in values]
+    with simulator_check.checking(_SCHEDULES):
+        op(*inputs, **params)
+    return f"; no race or access out of bounds under {_SCHEDULES} schedules"
 
 
 # --- results --------------------------------------------------------------------------------------------------------
@@ -102,7 +122,8 @@ def _compare(out: Tensor, expected: np.ndarray, dtype: DType, slack: float, wher
     try:
         testing.assert_close(out, expected, rtol=0.0, atol=tolerance, equal_nan=True, check_dtype=False)
     except AssertionError as error:
-        raise AssertionError(f"{where}: {error}") from None
+        raise AssertionError(f"{where}: {error}; of two values the first is the kernel's, the second the "
+                             "reference's") from None
 
 
 def _dense(x: np.ndarray, device: str) -> Tensor:

@@ -53,7 +53,7 @@ def check(function: Callable[..., T] | None = None, /, *args: Any, schedules: in
     Every launch runs under so many schedules: in order, then in random ones, the same in every run. Each access to
     memory is checked for bounds, alignment and races, and results must not depend on the schedule. It takes some
     hundred times as long as without. The environment variable TENSORLITE_SIM_CHECK=8 does it for a whole program.
-    Raises SimulatorError naming kernel, block, thread and line; ArgumentError for fewer schedules than 1.
+    Raises SimulatorError naming kernel, block, thread and line; ArgumentError for schedules that are no integer from 1.
 
     >>> x = tl.tensor([1.0, -2.0], device="cuda:sim")
     >>> with tl.simulator.check(schedules=2):
@@ -64,6 +64,9 @@ def check(function: Callable[..., T] | None = None, /, *args: Any, schedules: in
     """
     if function is None:
         return simulator_check.checking(schedules)
+    if not callable(function):
+        raise ArgumentError(f"check: takes a function and its arguments, got {type(function).__name__}; the number of "
+                            f"schedules is given by keyword: check(schedules={function!r})")
     with simulator_check.checking(schedules):
         return function(*args, **kwargs)
 
@@ -72,9 +75,10 @@ def launch(source: str, kernel: str, grid: int | Sequence[int], block: int | Seq
            shared_bytes: int = 0, name: str = "kernel.cu") -> None:
     """Run a kernel of a CUDA C++ text on the host: `kernel<<<grid, block, shared_bytes>>>(*args)`.
 
-    `kernel` is its name, or an expression such as "scale<float>" for a template. Arguments are NumPy arrays or tensors
-    of device "cuda:sim" for pointers, which the kernel changes in place, numbers, and bytes for structs. `name` stands
-    for the text in messages. The text may include the files of tensorlite's kernels/, such as "common.cuh".
+    `kernel` is its name, or an expression such as "scale<float>" for a template. Arguments are, for pointers, NumPy
+    arrays or tensors of device "cuda:sim", which lie densely and which the kernel changes in place; numbers; and bytes
+    for structs. `name` stands for the text in messages. The text may include the files of tensorlite's kernels/, such
+    as "common.cuh".
     Raises CompileError with the compiler's message, ArgumentError and DTypeError for arguments that do not fit, and
     SimulatorError for what goes wrong in the kernel: barriers always, memory under `check`.
 
@@ -94,7 +98,7 @@ def launch(source: str, kernel: str, grid: int | Sequence[int], block: int | Seq
     function = simulator_check.chosen(_function(name, source, kernel))
     if len(args) != len(function.parameters):
         raise ArgumentError(f"launch: {kernel} takes {len(function.parameters)} arguments, got {len(args)}")
-    arrays = [_array(arg) for arg in args]
+    arrays = [_array(kernel, position, arg) for position, arg in enumerate(args)]
     buffer = ctypes.create_string_buffer(max(function.arguments_size, 1))
     for position, (parameter, arg) in enumerate(zip(function.parameters, arrays, strict=True)):
         value = _packed(kernel, position, parameter, arg)
@@ -110,14 +114,30 @@ def _function(name: str, source: str, kernel: str) -> Function:
     return Library(name, source, (kernel,)).function(kernel)
 
 
-def _array(arg: Any) -> Any:
-    """A tensor's memory; whatever else is given, itself."""
+def _array(kernel: str, position: int, arg: Any) -> Any:
+    """A tensor's memory; whatever else is given, itself. Raises ArgumentError for memory that a pointer is not for."""
+    if isinstance(arg, np.ndarray):
+        _check_memory(f"launch: argument {position} of {kernel}, an array of shape {arg.shape},", arg)
+        return arg
     if not isinstance(arg, Var):
         return arg
     if str(arg.backend.device) != "cuda:sim":
         raise ArgumentError(f"launch: a tensor of shape {tuple(arg.array.shape)} is on device '{arg.backend.device}'; "
                             "move it by .to('cuda:sim'), or give a NumPy array")
+    if not arg.array.flags.c_contiguous:
+        raise ArgumentError(f"launch: argument {position} of {kernel}, a tensor of shape {tuple(arg.array.shape)}, has "
+                            "strides, which a pointer has not; give x.contiguous(), which is a copy")
     return arg.array
+
+
+def _check_memory(what: str, array: np.ndarray) -> None:
+    """Refuse an array of NumPy that does not lie densely, or that must not be written to."""
+    if not array.flags.c_contiguous:
+        raise ArgumentError(f"{what} has the strides {array.strides}, which a pointer has not; give "
+                            "np.ascontiguousarray(x), which is a copy, and read results from that")
+    if not array.flags.writeable:
+        raise ArgumentError(f"{what} is read-only, and a kernel may write wherever its pointers lead; give x.copy(), "
+                            "or x.setflags(write=True) if it is yours")
 
 
 def _packed(kernel: str, position: int, parameter: Parameter, arg: Any) -> bytes:

@@ -115,6 +115,33 @@ def test_an_input_whose_rule_is_none_gets_no_gradient(device: str) -> None:
     assert not tenth(clip).requires_grad
 
 
+def test_a_rule_must_return_a_tensor() -> None:
+    rules: tuple[Callable[..., Any], ...] = (lambda g: np.ones(2), lambda g: 2.0)
+    for rule in rules:
+        op = kernel("of_numpy", "x", reference=lambda x: x, derivative=rule)
+        out = op(tl.ones(2, requires_grad=True)).sum()
+        with pytest.raises(tl.ArgumentError, match="of_numpy: the derivative of x must return a Tensor, got"):
+            out.backward()
+
+
+def test_a_reference_cannot_write_into_its_inputs() -> None:
+    op = kernel("careless", "x * 2.0", reference=lambda x: np.multiply(x, 2, out=x), derivative=lambda g: g * 2.0)
+    x = tl.ones(2, requires_grad=True)
+    message = r"careless: the reference must not write into its inputs.*read-only"
+    for call in (lambda: op(x), lambda: op.check((2,), devices=["cpu"])):
+        with pytest.raises(tl.ArgumentError, match=message):
+            call()
+    assert x.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="negative dimensions"):  # the reference's own errors stay what they are
+        kernel("broken", "x", reference=lambda x: np.zeros(-1))(x)
+
+
+def test_comments_in_a_formula_are_passed_over(device: str) -> None:
+    for text in ("x * 2.0  // twice, to return y", "x /* by a\nnumber */ * 2.0"):
+        op = kernel("commented", text, reference=lambda x: x * 2)
+        assert op(tl.ones(2, device=device)).tolist() == [2, 2]
+
+
 def test_decimal_numbers_are_of_the_type_of_the_elements(device: str) -> None:
     values = np.arange(100, dtype=np.float32)
     exact = values * np.float32(0.1) + np.float32(0.1)  # as doubles some of them would be rounded otherwise
@@ -226,8 +253,28 @@ def test_check_finds_a_formula_that_is_not_the_reference(formula: str, where: st
 @needs_simulator
 def test_check_finds_a_removed_barrier() -> None:
     broken = ROW_MAX.replace("largest[threadIdx.x] = mine;\n  __syncthreads();", "largest[threadIdx.x] = mine;")
-    with pytest.raises(AssertionError, match="row_max on 'cuda:sim'"):
+    with pytest.raises(simulator.SimulatorError, match=r"row_max.* in your text\n[\s\S]*block \(0, 0, 0\), thread"):
         row_max(broken).check((5, 100), slack=1e4)
+
+
+@needs_simulator
+def test_check_finds_a_race_that_does_not_show() -> None:
+    source = """template <class T> __global__ void several(const Args<T> args) {
+      args.out[0] = args.x[0];
+    }"""
+    op = kernel("several", source=source, reference=lambda x: x[:1], out_shape=(1,), block=32)
+    with pytest.raises(simulator.SimulatorError, match="data race"):
+        op.check((3,))
+    fixed = source.replace("args.out", "if (threadIdx.x == 0) args.out")
+    report = kernel("several", source=fixed, reference=lambda x: x[:1], out_shape=(1,), block=32).check((3,))
+    assert "cuda:sim  float16 bfloat16 float32 float64, 3 layouts; no derivative; no race or access out of bounds " \
+           "under 2 schedules" in str(report)
+
+
+@needs_simulator
+def test_check_says_whose_value_is_which() -> None:
+    with pytest.raises(AssertionError, match=r": 3\.0 and 1\.0 .*first is the kernel's, the second the reference's"):
+        wrong("x * x + 2.0").check(np.ones(2), devices=["cuda:sim"])
 
 
 def test_check_takes_values_numbers_and_arrays(device: str) -> None:
@@ -248,7 +295,7 @@ def test_the_report_says_what_was_not_checked() -> None:
 
 
 def test_check_finds_a_result_of_another_shape() -> None:
-    op = row_max(out_shape=None)
+    op = row_max(out_shape=None, grid=lambda x: x.shape[0])
     with pytest.raises(tl.ShapeError, match=r"row_max: the reference makes shape \(2,\) and the kernel \(2, 3\)"):
         op(tl.ones(2, 3))
     if host.is_available():
@@ -262,7 +309,14 @@ def test_check_finds_a_result_of_another_shape() -> None:
 @pytest.mark.parametrize("compiling", [name for name in tl.testing.devices() if name != "cpu"])
 def test_what_the_compiler_refuses_is_shown_with_the_line(compiling: str) -> None:
     op = kernel("misspelt", "x *\n  tanj(x)", reference=lambda x: x)
-    with pytest.raises(tl.TensorliteError, match=r"in the user's text\n +2 \|   tanj\(x\)\n[\s\S]*tanj"):
+    with pytest.raises(tl.TensorliteError, match=r"in your text\n +2 \|   tanj\(x\)\n[\s\S]*tanj"):
+        op(tl.ones(3, device=compiling))
+
+
+@pytest.mark.parametrize("compiling", [name for name in tl.testing.devices() if name != "cpu"])
+def test_a_formula_that_falls_off_its_end_is_refused(compiling: str) -> None:
+    op = kernel("falls_off", "const T y = x;\nif (y > 0.0) return y;\n\n", reference=lambda x: x)
+    with pytest.raises(tl.TensorliteError, match=r"in your text\n +2 \| if \(y > 0.0\) return y;\n[\s\S]*non-void"):
         op(tl.ones(3, device=compiling))
 
 
@@ -270,7 +324,7 @@ def test_what_the_compiler_refuses_is_shown_with_the_line(compiling: str) -> Non
 def test_a_divergent_barrier_is_shown_with_the_line() -> None:
     op = row_max(ROW_MAX.replace("  __syncthreads();\n  for", "  if (threadIdx.x) __syncthreads();\n  for"))
     line = r"if \(threadIdx.x\) __syncthreads\(\);"
-    with pytest.raises(tl.DeviceError, match=rf"in the user's text\n[\s\S]*{line}[\s\S]*barrier"):
+    with pytest.raises(tl.DeviceError, match=rf"in your text\n[\s\S]*{line}[\s\S]*barrier"):
         op(tl.ones(2, 3, device="cuda:sim"))
 
 
@@ -309,6 +363,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "empty": (define("a", " "), tl.ArgumentError, "a: the formula is empty"),
     "unknown name": (define("a", "x * y"), tl.ArgumentError,
                      "the formula uses 'y', and the reference has no such parameter, only x"),
+    "macro": (define("a", "x * M_PI"), tl.ArgumentError, "'M_PI', .* no macros: M_PI is 3.14159"),
+    "comment alone": (define("a", "// x"), tl.ArgumentError, "a: the formula is empty"),
     "grid": (define("a", "x", grid=3), tl.ArgumentError, "out_shape, grid, block, shared and numbers are for a whole"),
     "too many": (define("a", "v", reference=lambda v, w, x, y, z: v), tl.ArgumentError,
                  "takes up to 4 inputs and parameters, got 5: v, w, x, y, z"),
@@ -319,9 +375,17 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "reserved for rules": (define("a", "g", reference=lambda g: g, derivative=lambda g: g), tl.ArgumentError,
                            "cannot be called 'g'"),
     "no signature": (define("a", "x", reference=dict), tl.ArgumentError, "the reference does not tell its parameters"),
+    "ufunc": (define("a", "exp(x)", reference=np.exp), tl.ArgumentError,
+              r"wrap it in a lambda: reference=lambda x: exp\(x\)"),
     "one rule for two": (define("a", "x", reference=lambda x, y: x, derivative=lambda g: g), tl.ArgumentError,
                          "give a derivative for each by name: derivative={'x': ...}"),
     "rule of no input": (define("a", "x", derivative={"y": lambda g: g}), tl.ArgumentError, "'y', which is no input"),
+    "rule left out": (define("a", "x", reference=lambda x, y: x, derivative={"x": lambda g: g}), tl.ArgumentError,
+                      "derivative says nothing of input 'y'; give it a rule, or None .* 'y': None"),
+    "derivative that is none": (define("a", "x", derivative=2.0), tl.ArgumentError,
+                                "derivative must be a function, or a dict of them by input, got float"),
+    "rule that is none": (define("a", "x", derivative={"x": 2.0}), tl.ArgumentError,
+                          "the derivative of x must be a function of g and more, or None, got float"),
     "rule that asks": (define("a", "x", derivative=lambda g, y: g), tl.ArgumentError,
                        "the derivative of x asks for 'y'; there are g, out, shapes, x"),
     "source without kernel": (define("a", source=PREFIX_SUM), tl.ArgumentError,
@@ -357,7 +421,12 @@ def test_refused(row: tuple[Callable[[], Any], type[Exception], str]) -> None:
     ({"block": (1, 1, 1, 1)}, "row_max: block must be one to three positive integers"),
     ({"grid": lambda x: x.size / 2}, "row_max: grid must be an integer, got 3.0; use // to divide"),
     ({"numbers": {"columns": 2.5}}, "row_max: columns must be an integer, got 2.5"),
-], ids=["no block", "four dimensions", "half a block", "half a number"])
+    ({"grid": lambda x, out: x.shape[2]},
+     r"row_max: the function for grid raises IndexError \(.*\) for x of shape \(2, 3\), out of shape \(2,\)"),
+    ({"out_shape": lambda x: x.shape[2:3][0]}, "row_max: the function for out_shape raises IndexError"),
+    ({"out_shape": lambda x: x.shape[0] / 2}, "row_max: out_shape must be an integer, got 1.0"),
+], ids=["no block", "four dimensions", "half a block", "half a number", "no such axis", "no such size",
+        "half a row"])
 def test_a_launch_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(tl.ArgumentError, match=message):
         row_max(**options)(tl.ones(2, 3, device="cuda:sim"))
@@ -379,3 +448,13 @@ def test_the_example_runs(device: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert printed.count("3 layouts; gradient; second gradient") == 3
     losses = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("step")]
     assert len(losses) == 2 and losses[1] < losses[0] / 4
+
+
+@needs_simulator
+def test_minus_zero_is_another_parameter_than_zero() -> None:
+    sign_of = tl.kernel("sign_of", source="""
+        template <class T> __global__ void sign_of(const Args<T> args) {
+          if (threadIdx.x == 0 && blockIdx.x == 0) args.out[0] = narrow<T>(::copysign(1.0, args.s));
+        }""", reference=lambda x, *, s=0.0: np.copysign(np.ones(1), s), derivative={"x": None})
+    x = tl.ones(1, device="cuda:sim")
+    assert (sign_of(x, s=0.0).tolist(), sign_of(x, s=-0.0).tolist()) == ([1.0], [-1.0])

@@ -98,7 +98,9 @@ def test_what_a_diff_adds_stands_in_its_file() -> None:
                 text = (ROOT / first.removeprefix("--- ")).read_text(encoding="utf-8")
                 for hunk in re.split(r"^@@.*\n", "\n".join(lines), flags=re.MULTILINE):
                     added = re.sub(r"^\+", "", hunk.rstrip("\n"), flags=re.MULTILINE)
-                    assert f"\n{added}\n" in text, f"{page.name}, line {block.line}: {first[4:]} has other lines now"
+                    assert f"\n{added}\n" in text, (
+                        f"{page.name}, line {block.line}: {first[4:]} has other lines now; bring the block on the page "
+                        f"up to date:\n{added}")
 
 
 def test_links_lead_to_files() -> None:

@@ -276,8 +276,30 @@ def test_arguments_that_do_not_fit(args: tuple[Any, ...], error: type[Exception]
 def test_bad_grids_and_schedules() -> None:
     with pytest.raises(ArgumentError, match="one to three sizes"):
         simulator.launch("__global__ void nothing() {}", "nothing", (1, 1, 1, 1), 1)
-    with pytest.raises(ArgumentError, match="schedules must be at least 1, got 0"), simulator.check(schedules=0):
-        pass
+    for schedules in (0, 2.5):
+        with (pytest.raises(ArgumentError, match=f"schedules must be an integer, at least 1, got {schedules}"),
+              simulator.check(schedules=schedules)):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(ArgumentError, match=r"check: takes a function .* got int; .* check\(schedules=3\)"):
+        simulator.check(3)  # type: ignore[call-overload]
+
+
+def test_memory_that_a_pointer_is_not_for() -> None:
+    source = "__global__ void fill(float* x, int n) { for (int i = 0; i < n; ++i) x[i] = 1.0f; }"
+    x = np.zeros((4, 3), np.float32)
+    fixed = x.view()
+    fixed.setflags(write=False)
+    tensor = tl.zeros(3, 4, device="cuda:sim").t()
+    for given, report in ((x[:, :2], r"argument 0 of fill, an array of shape \(4, 2\), has the strides \(12, 4\).*"
+                                     r"np.ascontiguousarray\(x\)"),
+                          (x.T, "has the strides"), (fixed, r"is read-only.*x.copy\(\), or x.setflags\(write=True\)"),
+                          (tensor, r"a tensor of shape \(4, 3\), has strides.*x.contiguous\(\)")):
+        with pytest.raises(ArgumentError, match=report):
+            simulator.launch(source, "fill", 1, 1, given, 12)
+    assert not x.any()
+    simulator.launch(source, "fill", 1, 1, x, 12)
+    simulator.launch(source, "fill", 1, 1, tensor.contiguous(), 12)
+    assert x.all()
 
 
 def test_lanes_exchange_values() -> None:
@@ -373,6 +395,68 @@ def test_a_block_that_changes_what_another_has_read() -> None:
         simulator.check(simulator.launch, source, "take", 2, 1, np.zeros(1, np.int32))
 
 
+def test_atomic_and_plain_accesses_race() -> None:
+    source = "__global__ void mixed(int* x) { if (threadIdx.x == 0) *x = 1; else atomicAdd(x, 1); }"
+    with pytest.raises(simulator.SimulatorError, match="data race on array 0"):
+        simulator.check(simulator.launch, source, "mixed", 1, 64, np.zeros(1, np.int32))
+
+
+def test_what_another_block_published_is_not_known_before_an_atomic() -> None:
+    source = """__global__ void publish(int* x, int* flag, int* out) {
+      if (blockIdx.x == 0) { *x = 1; __threadfence(); atomicExch(flag, 1); } else { *out = *x; }
+    }"""
+    with pytest.raises(simulator.SimulatorError, match="data race on array 0"):
+        simulator.check(simulator.launch, source, "publish", 2, 1, *(np.zeros(1, np.int32) for _ in range(3)),
+                        schedules=1)  # blocks in order: the race is told, though it does not show
+
+
+def test_arrays_that_share_memory_are_one() -> None:
+    """A view within an array leaves all of it known, and the smaller elements tell what is raced for."""
+    source = """__global__ void fill(float* part, double* whole, int n) {
+      if (threadIdx.x < 8) part[threadIdx.x] = 1.0f;
+      else if (threadIdx.x < n) whole[threadIdx.x + 4] = 2.0;
+    }"""
+    whole = np.zeros(40)
+    part = whole.view(np.float32)[16:24]
+    simulator.check(simulator.launch, source, "fill", 1, 64, part, whole, 36, schedules=SCHEDULES)
+    np.testing.assert_array_equal(whole, [*[0] * 8, *part.view(np.float64), *[2] * 28])
+    np.testing.assert_array_equal(part, 1)
+
+
+def test_shared_memory_that_an_earlier_block_left_is_not_written() -> None:
+    source = """__global__ void stale(int* out) {
+      __shared__ int x;
+      if (blockIdx.x == 0) x = 1;
+      out[blockIdx.x] = x;
+    }"""
+    with pytest.raises(simulator.SimulatorError, match=r"block \(1, 0, 0\).* no thread of the block has written"):
+        simulator.check(simulator.launch, source, "stale", 2, 1, np.zeros(2, np.int32), schedules=1)
+
+
+def test_a_result_that_depends_on_the_order_of_threads_is_found() -> None:
+    source = "__global__ void last(int* out) { atomicExch(out, int(threadIdx.x)); }"
+    with pytest.raises(simulator.SimulatorError, match="the result depends on the order of threads"):
+        simulator.check(simulator.launch, source, "last", 1, 64, np.zeros(1, np.int32))
+
+
+@pytest.mark.parametrize("exchange", [
+    "if (threadIdx.x < 16)\n __shfl_sync(~0u, 1, 0);\n else\n __shfl_sync(~0u, 1, 0);",
+    "__shfl_sync(threadIdx.x == 0 ? 0x3u : 0x7u, 1, 0);",
+])
+def test_lanes_that_meet_at_different_places_or_for_different_lanes_are_found(exchange: str) -> None:
+    with pytest.raises(simulator.SimulatorError, match="divergent"):
+        simulator.launch(f"__global__ void apart() {{ {exchange} }}", "apart", 1, 32 if "16" in exchange else 3)
+
+
+def test_checks_within_checks_go_on_behind_them() -> None:
+    broken = STAIRS.replace("    __syncwarp();\n    step[threadIdx.x] +=", "    step[threadIdx.x] +=")
+    with simulator.check(schedules=2):
+        with simulator.check(schedules=1):
+            run_stairs(STAIRS)
+        with pytest.raises(simulator.SimulatorError, match="data race"):
+            run_stairs(broken)
+
+
 def test_half_precision_rounds_as_in_numpy() -> None:
     source = """
     #include "common.cuh"
@@ -428,6 +512,14 @@ def test_bfloat16_rounds_to_even_and_keeps_nan_and_infinity() -> None:
 def test_compile_errors_show_the_line() -> None:
     with pytest.raises(simulator.CompileError, match=r"mine\.cu:3:\d+: error: 'missing' was not declared"):
         simulator.launch("\n__global__ void f(float* x) {\n  *x = missing;\n}", "f", 1, 1, np.zeros(1), name="mine.cu")
+
+
+def test_a_function_that_falls_off_its_end_is_refused() -> None:
+    source = "__device__ float half(float x) {\n  if (x > 0.0f) return x / 2;\n}\n" \
+             "__global__ void f(float* x) { *x = half(*x); }"
+    for run in (simulator.launch, lambda *args: simulator.check(simulator.launch, *args)):
+        with pytest.raises(simulator.CompileError, match=r"kernel\.cu:3:\d+: error: .*non-void"):
+            run(source, "f", 1, 1, np.zeros(1, np.float32))
 
 
 # --- the device's arrays ----------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def compiler() -> str:
             return found
     raise DeviceError(
         "no C++ compiler found (looked for c++, g++ and clang++ on the PATH). Install one: "
-        "'apt install g++' on Debian and Ubuntu, 'dnf install gcc-c++' on Fedora, 'xcode-select --install' on macOS; "
+        "'apt install g++' on Debian and Ubuntu, 'dnf install gcc-c++' on Fedora; "
         "or name one in the environment variable TENSORLITE_CXX"
     )
 

@@ -65,8 +65,8 @@ _schedules = _schedules_of_environment()
 def checking(schedules: int) -> Iterator[None]:
     """While inside, every launch of the process is checked under so many schedules. Raises ArgumentError below 1."""
     global _schedules
-    if schedules < 1:
-        raise ArgumentError(f"check: schedules must be at least 1, got {schedules}")
+    if not isinstance(schedules, int) or schedules < 1:
+        raise ArgumentError(f"check: schedules must be an integer, at least 1, got {schedules!r}")
     before, _schedules = _schedules, schedules
     try:
         yield

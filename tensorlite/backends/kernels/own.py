@@ -25,6 +25,9 @@ from .layout import c_type
 _DECIMAL = re.compile(r"(?<![\w.])(?:(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)(?![\w.])")
 
 
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
 # --- formulas -------------------------------------------------------------------------------------------------------
 
 
@@ -34,12 +37,14 @@ def register_formula(kernel: str, operands: Sequence[str], text: str, dtypes: tu
     parameters = ", ".join(f"T {name}" for name in operands)
     code = _marked(kernel, _DECIMAL.sub(r"T(\g<0>)", text))
     body = code if is_statements(text) else f"return\n{code}\n;"
+    # A return that is missing is found at the closing brace, which stands for the last line of the text.
     kernel_sources.register(_file(kernel), f"""{kernel_sources.read(FILE)}
 namespace own {{
 struct {functor} {{
   template <class T>
   FN T operator()({parameters}) const {{
 {body}
+#line {len(text.rstrip().splitlines())} "{_label(kernel)}"
   }}
 }};
 }}  // namespace own
@@ -49,7 +54,12 @@ struct {functor} {{
 
 def is_statements(text: str) -> bool:
     """Whether a formula is written as statements, and not as one expression."""
-    return re.search(r"\breturn\b", text) is not None
+    return re.search(r"\breturn\b", without_comments(text)) is not None
+
+
+def without_comments(text: str) -> str:
+    """C++ without what its compiler passes over."""
+    return _COMMENT.sub(" ", text)
 
 
 def launch_formula(formula: Formula, text: str, backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
@@ -81,12 +91,27 @@ class Whole(NamedTuple):
     dtypes: tuple[DType, ...]
 
 
-def question(wanted: Any) -> Question:
-    """The question whose answer is a value, or what a function makes of the values that its parameters name."""
+def question(kernel: str, what: str, wanted: Any) -> Question:
+    """The question whose answer is a value, or what a function makes of the values that its parameters name.
+
+    It raises ArgumentError where the function raises, naming the kernel and the values.
+    """
     if not callable(wanted):
         return lambda known: wanted
     names = parameters(wanted)
-    return lambda known: wanted(*[known[name] for name in names])
+
+    def ask(known: Mapping[str, Any]) -> Any:
+        try:
+            return wanted(*[known[name] for name in names])
+        except TensorliteError:
+            raise
+        except Exception as error:
+            given = ", ".join(f"{name} of shape {known[name].shape}" if hasattr(known[name], "shape")
+                              else f"{name} = {known[name]!r}" for name in names)
+            raise ArgumentError(f"{kernel}: the function for {what} raises {type(error).__name__} ({error}) for "
+                                f"{given}; it must give an answer for every call") from error
+
+    return ask
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -115,7 +140,7 @@ def launch_whole(whole: Whole, backend: KernelBackend, kernel: str, out: Array, 
     if not out.size:
         return
     arrays = (out, *args)
-    key = (kernel, out.dtype.char, *[a.shape for a in arrays], *params.values())
+    key = (kernel, out.dtype.char, *[a.shape for a in arrays], *map(repr, params.values()))  # 0.0 == -0.0
     try:
         plan = backend.plans.get(key)
         if plan is None:
@@ -147,8 +172,13 @@ def integer(kernel: str, name: str, value: Any) -> int:
         raise ArgumentError(f"{kernel}: {name} must be an integer, got {value!r}; use // to divide") from None
 
 
+def integers(kernel: str, name: str, value: Any) -> tuple[int, ...]:
+    """One integer or several as a tuple. Raises ArgumentError for what is none."""
+    return tuple(integer(kernel, name, n) for n in (value if isinstance(value, (tuple, list)) else (value,)))
+
+
 def _grid(kernel: str, name: str, value: Any) -> Grid:
-    sizes = tuple(integer(kernel, name, n) for n in (value if isinstance(value, (tuple, list)) else (value,)))
+    sizes = integers(kernel, name, value)
     if not 1 <= len(sizes) <= 3 or min(sizes) < 1:
         raise ArgumentError(f"{kernel}: {name} must be one to three positive integers, got {value!r}")
     x, y, z = *sizes, *(1,) * (3 - len(sizes))
@@ -176,4 +206,4 @@ def _with_lines(error: TensorliteError, kernel: str, text: str) -> TensorliteErr
     lines = text.splitlines()
     found = {int(number) for number in re.findall(rf"{re.escape(_label(kernel))}[:(](\d+)", str(error))}
     shown = [f"{number:5} | {lines[number - 1]}" for number in sorted(found) if number <= len(lines)]
-    return type(error)("\n".join([f"{kernel}: in the user's text", *shown, str(error)])) if shown else error
+    return type(error)("\n".join([f"{kernel}: in your text", *shown, str(error)])) if shown else error
