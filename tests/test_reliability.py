@@ -397,7 +397,7 @@ class Elsewhere(cpu.CpuBackend):
         super().__init__()
         self.device = backends.Device("cuda:sim")
 
-    def from_numpy(self, array: np.ndarray) -> Any:
+    def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Any:
         return array.copy()
 
     def to_numpy(self, array: Any) -> np.ndarray:
