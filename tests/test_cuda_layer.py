@@ -563,3 +563,17 @@ def test_a_small_network_learns_as_on_the_cpu() -> None:
         losses.append(row)
     np.testing.assert_allclose(losses[1], losses[0], 1e-4)
     assert losses[0][-1] < losses[0][0]
+
+
+@gpu
+def test_more_elements_than_31_bits_count() -> None:
+    if tl.cuda.mem_get_info()[0] < 16 * 2**30:
+        pytest.skip("needs 16 GiB of free memory on the GPU")
+    n = 2**31 + 5
+    x = tl.zeros(n, dtype=tl.uint8, device="cuda")
+    x[-3:] = 7
+    y = x + 1
+    assert y[:2].tolist() == [1, 1] and y[-4:].tolist() == [1, 8, 8, 8]
+    assert x.argmax().item() == n - 3 and x.amax().item() == 7
+    assert x[tl.tensor([0, n - 4, n - 1], device="cuda")].tolist() == [0, 0, 7]
+    assert y.reshape(7, -1).t().contiguous()[-1].tolist()[-1] == 8
