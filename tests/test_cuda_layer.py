@@ -178,7 +178,7 @@ def test_what_there_is() -> None:
     with pytest.raises(tl.DeviceError, match=r"device 'cuda:99' does not exist; there (is|are) 'cuda:0'"):
         tl.zeros(1, device="cuda:99")
     with pytest.raises(tl.ArgumentError, match="expected a GPU such as 'cuda:0' or its index, got device 'cpu'"):
-        tl.cuda.synchronize("cpu")
+        tl.cuda.memory_allocated("cpu")
 
 
 @gpu
