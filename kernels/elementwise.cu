@@ -3,6 +3,7 @@
 // Two kernels serve all cases. `vectorised` moves 16 bytes at a time where every operand is dense, or repeats one
 // element, along the innermost dimension; `strided` takes any strides, element by element. Python merges dimensions
 // first, so most calls reach the first kernel with one dimension. A number is an operand without an array.
+#include "dims.cuh"
 #include "formulas.cuh"
 
 // Packed by tensorlite/backends/kernels/elementwise.py; inputs a, b, c, d are numbered from 0.
@@ -13,10 +14,8 @@ struct Elementwise {
   u64 number[N];      // the bits of a number in the input's computing type
   ErrorWord* error;
   u64 code;
-  i64 count;  // elements of out
-  i64 ndim;
-  Divider size[MAX_DIMS];       // innermost dimension first
-  i64 stride[MAX_DIMS][N + 1];  // in elements, of out and then of the inputs
+  i64 count;         // elements of out
+  Dims<N + 1> dims;  // of out and then of the inputs
 };
 
 struct None {};  // the type of an input that a formula does not have
@@ -94,7 +93,7 @@ struct Loaded<None, V> {
 // V results from `element` on, whose operands lie at `offset`.
 template <int V, class F, class Out, class A, class B, class C, class D, int N>
 FN void compute(const Elementwise<N>& args, i64 element, const i64 (&offset)[N + 1]) {
-  const auto& step = args.stride[0];
+  const auto& step = args.dims.stride[0];
   const auto input = [&](int k) { return k < N ? k : 0; };  // inputs that are None have no place in the arrays
   const int one = input(1), two = input(2), three = input(3);
   const Loaded<A, V> a(args.in[0], offset[1], step[1], args.number[0]);
@@ -110,24 +109,6 @@ FN void compute(const Elementwise<N>& args, i64 element, const i64 (&offset)[N +
   *reinterpret_cast<Pack<Out, V>*>(static_cast<Out*>(args.out) + offset[0]) = result;
 }
 
-// The offsets of all operands at `element`, counted with the innermost dimension fastest.
-template <class Index, int N>
-FN void locate(const Elementwise<N>& args, Index element, i64 (&offset)[N + 1]) {
-#pragma unroll
-  for (int k = 0; k <= N; ++k) offset[k] = 0;
-  Index rest = element;
-#pragma unroll 1
-  for (int dim = 0; dim < args.ndim - 1; ++dim) {
-    const Index next = quotient(rest, args.size[dim]);
-    const i64 at = i64(rest - next * Index(args.size[dim].divisor));
-#pragma unroll
-    for (int k = 0; k <= N; ++k) offset[k] += at * args.stride[dim][k];
-    rest = next;
-  }
-#pragma unroll
-  for (int k = 0; k <= N; ++k) offset[k] += i64(rest) * args.stride[args.ndim - 1][k];  // nothing to divide
-}
-
 // One pack of elements per thread; what is left over of one dimension goes to further threads, an element each.
 template <class F, class Index, class Out, class A, class B = None, class C = None, class D = None>
 __global__ void vectorised(const Elementwise<inputs<A, B, C, D>> args) {
@@ -135,14 +116,13 @@ __global__ void vectorised(const Elementwise<inputs<A, B, C, D>> args) {
   constexpr int V = width<Out, A, B, C, D>;
   const Index thread = thread_number<Index>();
   const Index packs = Index(args.count / V);
-  i64 offset[N + 1];
   if (thread < packs) {
-    locate<Index>(args, thread * V, offset);
-    compute<V, F, Out, A, B, C, D>(args, i64(thread) * V, offset);
+    const Place<Index, N + 1> place(args.dims, thread * V);
+    compute<V, F, Out, A, B, C, D>(args, i64(thread) * V, place.offset);
   } else if (thread < packs + Index(args.count % V)) {
     const Index element = packs * V + (thread - packs);
-    locate<Index>(args, element, offset);
-    compute<1, F, Out, A, B, C, D>(args, i64(element), offset);
+    const Place<Index, N + 1> place(args.dims, element);
+    compute<1, F, Out, A, B, C, D>(args, i64(element), place.offset);
   }
 }
 
@@ -151,7 +131,6 @@ template <class F, class Index, class Out, class A, class B = None, class C = No
 __global__ void strided(const Elementwise<inputs<A, B, C, D>> args) {
   const Index element = thread_number<Index>();
   if (i64(element) >= args.count) return;
-  i64 offset[inputs<A, B, C, D> + 1];
-  locate<Index>(args, element, offset);
-  compute<1, F, Out, A, B, C, D>(args, i64(element), offset);
+  const Place<Index, inputs<A, B, C, D> + 1> place(args.dims, element);
+  compute<1, F, Out, A, B, C, D>(args, i64(element), place.offset);
 }

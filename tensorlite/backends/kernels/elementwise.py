@@ -19,7 +19,7 @@ from ...dtypes import DType
 from ...errors import ArgumentError, DTypeError, TensorliteError
 from .. import SCALARS, Array, Backend
 from . import Instance, KernelBackend, Launcher, Plan, one_dimensional
-from .layout import DIVIDER, MAX_DIMS, c_type, coalesce, element_strides, index_type, packed_sizes, packed_strides
+from .layout import c_type, coalesce, dims_fields, element_strides, index_type, packed_dims
 from .transpose import transposition
 
 FILE = "elementwise.cu"
@@ -178,8 +178,8 @@ def _plan(backend: KernelBackend, kernel: str, formula: Formula | None, out: Arr
     index = index_type(count)
     complaint = _COMPLAINTS.get(kernel)
     code = backend.code_for(complaint) if complaint else 0
-    changing, fixed = "P" * (1 + len(args)), "PQqq" + DIVIDER * MAX_DIMS + "q" * (MAX_DIMS * len(types))
-    values = [backend.error_word, code, count, len(sizes), *packed_sizes(kernel, sizes), *packed_strides(steps)]
+    changing, fixed = "P" * (1 + len(args)), "PQq" + dims_fields(len(types))
+    values = [backend.error_word, code, count, *packed_dims(kernel, sizes, steps)]
     numbers = any(type(a) in SCALARS for a in args)
     if numbers:
         changing += _number_fields(args, types[1:])

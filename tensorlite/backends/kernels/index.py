@@ -186,6 +186,13 @@ def _gather_plan(backend: KernelBackend, kernel: str, out: Array, x: Array, indi
 # --- scatter ------------------------------------------------------------------------------------------------------
 
 
+def _scatter_key(kernel: str, out: Array, value: Array, targets: Array, dims: tuple[int, ...],
+                 alignment: int) -> tuple[Any, ...]:
+    """What the plans of a scatter depend on."""
+    return (kernel, out.dtype.char, value.dtype.char, out.shape, out.strides, value.shape, value.strides, dims,
+            targets.shape, alignment)
+
+
 def index_put(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """out at integer arrays = value; of duplicates the last one, in row-major order, wins."""
     value, dims = args[0], params["dims"]
@@ -201,8 +208,7 @@ def index_put(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, 
         return  # the indices are checked all the same
     address = backend.address
     to, source = address(out), address(value)
-    known = (kernel, out.dtype.char, value.dtype.char, out.shape, out.strides, value.shape, value.strides, dims,
-             targets.shape, (to | source) % 16)
+    known = _scatter_key(kernel, out, value, targets, dims, (to | source) % 16)
     plans = backend.plans.get(known)
     if plans is None:
         _require_same_dtype(kernel, out, args)
@@ -248,8 +254,7 @@ def index_add(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, 
         return  # the indices are checked all the same
     address = backend.address
     to, source = address(out), address(value)
-    known = (kernel, out.dtype.char, value.dtype.char, out.shape, out.strides, value.shape, value.strides, dims,
-             targets.shape, (to | source) % 16)
+    known = _scatter_key(kernel, out, value, targets, dims, (to | source) % 16)
     adding = backend.plans.get(known)
     if adding is None:
         _require_same_dtype(kernel, out, args)
