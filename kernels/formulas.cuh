@@ -368,6 +368,10 @@ struct relu {
   template <class T>
   FN T operator()(T x) const { return maximum{}(x, T(0)); }
 };
+struct bias_relu {
+  template <class T>
+  FN T operator()(T x, T bias) const { return relu{}(x + bias); }
+};
 struct relu_grad {
   template <class T>
   FN T operator()(T g, T y) const { return y <= T(0) ? T(0) : g; }

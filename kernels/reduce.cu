@@ -3,11 +3,8 @@
 // `rows` lays the threads of a warp, or of a block, along the folded elements: for results whose elements lie side by
 // side. `columns` lays them along the results: for folded elements that lie far apart. Where results are few, the
 // elements of each are split over gridDim.y, the states go to scratch memory, and `finish` folds those.
-#include "dims.cuh"
-#include "reducers.cuh"
+#include "columns.cuh"
 
-constexpr int THREADS = 256;  // of a block at most
-constexpr int AHEAD = 4;      // accesses that a thread has in flight
 constexpr int MAX_STATE = 24;
 
 // Packed by tensorlite/backends/kernels/reduce.py.
@@ -26,47 +23,12 @@ struct Reduction {
 
 // --- folding in one thread -------------------------------------------------------------------------------------------
 
-// N states by a tree: what is constant in it (the counts of a variance) is folded away.
-template <class R, int N, class State>
-FN State fold_tree(const State* state) {
-  if constexpr (N == 1) return state[0];
-  else return R::combine(fold_tree<R, N / 2>(state), fold_tree<R, N / 2>(state + N / 2));
-}
-
 template <class R, class T, int V, class State = typename R::State>
 FN State fold_pack(const Pack<T, V>& pack, i64 position) {
   State state[V];
 #pragma unroll
   for (int v = 0; v < V; ++v) state[v] = R::of(widen(pack.at[v]), position + v);
   return fold_tree<R, V>(state);
-}
-
-// V results beside each other in x: folds the elements at begin, begin + step, ... before end into their states.
-template <class R, class Index, class T, int V, class State = typename R::State>
-FN void fold_strided(const Dims<1>& folded, const T* x, Index begin, Index end, Index step, State (&state)[V]) {
-  const auto load = [&](Index at) {
-    return *reinterpret_cast<const Pack<T, V>*>(x + Place<Index, 1>(folded, at).offset[0]);
-  };
-  Index at = begin;
-#pragma unroll 1
-  for (; at + (AHEAD - 1) * step < end; at += AHEAD * step) {
-    Pack<T, V> loaded[AHEAD];
-#pragma unroll
-    for (int k = 0; k < AHEAD; ++k) loaded[k] = load(at + k * step);
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      State part[AHEAD];
-#pragma unroll
-      for (int k = 0; k < AHEAD; ++k) part[k] = R::of(widen(loaded[k].at[v]), i64(at + k * step));
-      state[v] = R::combine(state[v], fold_tree<R, AHEAD>(part));
-    }
-  }
-#pragma unroll 1
-  for (; at < end; at += step) {
-    const Pack<T, V> loaded = load(at);
-#pragma unroll
-    for (int v = 0; v < V; ++v) state[v] = R::combine(state[v], R::of(widen(loaded.at[v]), i64(at)));
-  }
 }
 
 // Elements before the next multiple of 16 bytes.
@@ -124,22 +86,6 @@ FN State fold_lanes(State state, u32 lanes) {
   state = lane < warps ? of_warp[lane] : R::identity();
   for (u32 bits = warps / 2; bits > 0; bits /= 2) state = R::combine(state, reducers::shuffled(state, int(bits)));
   return state;
-}
-
-// The states of threads with the same threadIdx.x. Valid where threadIdx.y is 0; blockDim.y is a power of two.
-template <class R, int V, class State = typename R::State>
-FN void fold_block_columns(State (&state)[V]) {
-  __shared__ State shared[V][THREADS];
-  const u32 me = threadIdx.y * blockDim.x + threadIdx.x;
-  for (u32 half = blockDim.y / 2; half > 0; half /= 2) {
-    if (threadIdx.y >= half && threadIdx.y < 2 * half) {
-      for (int v = 0; v < V; ++v) shared[v][me] = state[v];
-    }
-    __syncthreads();
-    if (threadIdx.y < half) {
-      for (int v = 0; v < V; ++v) state[v] = R::combine(state[v], shared[v][me + half * blockDim.x]);
-    }
-  }
 }
 
 // --- kernels ---------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """tensorlite: a deep-learning framework small enough to read in an afternoon.
 
 PyTorch's names and semantics, NumPy on the CPU. The map of the package is docs/architecture.md.
-`tl.data`, `tl.kernel`, `tl.simulator` and `tl.testing` are loaded on first use: they need modules that would make up a
-tenth of the import time.
+`tl.data`, `tl.testing` and what stands in `_LAZY` are loaded on first use: they need modules that would make up a good
+part of the import time.
 """
 
 import importlib
@@ -59,6 +59,7 @@ from .dtypes import promote_types as promote_types
 from .dtypes import set_default_dtype as set_default_dtype
 from .dtypes import uint8 as uint8
 from .errors import ArgumentError as ArgumentError
+from .errors import CaptureError as CaptureError
 from .errors import DeviceError as DeviceError
 from .errors import DTypeError as DTypeError
 from .errors import FileFormatError as FileFormatError
@@ -248,6 +249,9 @@ if TYPE_CHECKING:
     from . import data as data
     from . import simulator as simulator
     from . import testing as testing
+    from .backends.config import show_config as show_config
+    from .backends.cpu_compiled import compile_kernels as compile_kernels
+    from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
     from .custom import kernel as kernel
 
 # Other names of the same things, as PyTorch and NumPy have them.
@@ -287,9 +291,13 @@ unstack = unbind
 __version__ = "0.1.0"
 
 
+# Functions, and the modules that have them.
+_LAZY = {"compile_kernels": "backends.cpu_compiled", "kernel": "custom", "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
+
+
 def __getattr__(name: str) -> Any:
     if name in ("data", "simulator", "testing"):
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "kernel":
-        return importlib.import_module(f"{__name__}.custom").kernel
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

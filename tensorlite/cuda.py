@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from .backends import Array, Device, as_device, current, get, is_loaded
+from .backends import Array, Device, as_device, current, get, is_loaded, recording
 from .errors import ArgumentError
 from .random import default_for
 
@@ -167,6 +167,7 @@ class Stream:
 
     def query(self) -> bool:
         """Whether all work given to this stream is done."""
+        recording.refuse("asking a stream")
         return self.raw.done  # type: ignore[no-any-return]
 
     def wait_event(self, event: Event) -> None:
@@ -238,10 +239,12 @@ class Event:
 
     def query(self) -> bool:
         """Whether the event has happened."""
+        recording.refuse("asking an event")
         return self.raw.done  # type: ignore[no-any-return]
 
     def synchronize(self) -> None:
         """Wait until the event has happened."""
+        recording.refuse("waiting for an event")
         self.raw.synchronize()
 
     def elapsed_time(self, end: Event) -> float:

@@ -11,6 +11,9 @@ with the place in the model, e.g. "in module 'encoder.2' (Linear)".
 
 from __future__ import annotations
 
+import linecache
+import sys
+
 
 class TensorliteError(Exception):
     """Base of all errors raised on purpose. `module_path` and `module_type` say where in a model."""
@@ -43,6 +46,10 @@ class GradError(TensorliteError, RuntimeError):
     """Misuse of autograd: no graph, a freed graph, a saved tensor changed in place."""
 
 
+class CaptureError(TensorliteError, RuntimeError):
+    """Misuse of tl.capture: what a replay could not repeat, or a result that was overwritten."""
+
+
 class OutOfRangeError(TensorliteError, IndexError, RuntimeError):
     """An index or label outside its range."""
 
@@ -57,3 +64,13 @@ class FileFormatError(TensorliteError, ValueError, RuntimeError):
 
 class OutOfMemoryError(TensorliteError, MemoryError, RuntimeError):
     """A device has no room; the message says what was asked for and what is free."""
+
+
+def user_line() -> str:
+    """The innermost source line outside tensorlite, for messages: 'file.py:12: y = a / b'."""
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return f"{file}:{line}: {linecache.getline(file, line).strip()}"

@@ -237,3 +237,11 @@ def _weights(input: Tensor) -> Tensor:
 
 def _leaf(result: Tensor, requires_grad: bool) -> Tensor:
     return result.requires_grad_() if requires_grad else result
+
+
+_SEED_LIMIT = 1 << 62  # leaves room in int64 to add a batch number
+
+
+def draw_seed(generator: Generator | None) -> int:
+    """One number from the generator, default tensorlite's own, from which a whole order of data follows."""
+    return int(randint(_SEED_LIMIT, (), generator=generator).item())

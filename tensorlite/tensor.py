@@ -16,7 +16,7 @@ import numpy as np
 from . import autograd, cuda, dtypes, inplace, ops, printing
 from .autograd.op import refresh
 from .autograd.tape import Node, Var, set_tensor_class, wrap
-from .backends import Array, Backend, Device, as_device, get
+from .backends import Array, Backend, Device, as_device, get, recording
 from .dtypes import DType
 from .errors import ArgumentError, DeviceError, DTypeError, GradError, ShapeError
 from .hooks import RemovableHandle
@@ -136,6 +136,8 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
             raise DTypeError(f"only floating tensors can require gradients, got {self.dtype.name}; use .float()")
         if not value and self._node is not None:
             raise GradError("you can only change requires_grad of leaf tensors; use .detach() for one without history")
+        if value is not self._requires_grad:
+            recording.replaced(self.array)
         self._requires_grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -159,6 +161,8 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         if self._grad is None and self._node is not None and not self.retains_grad:
             warnings.warn("the .grad of a tensor that is not a leaf is read: backward() does not fill it, except after "
                           ".retain_grad(); perhaps the leaf it was computed from was meant", stacklevel=2)
+        if recording.active is not None and (recorder := recording.here()) is not None:
+            recorder.note_grad_read(self)
         return self._grad
 
     @grad.setter
@@ -169,6 +173,8 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
             if (value.shape, value.array.dtype, value.backend) != (self.shape, self.array.dtype, self.backend):
                 raise ShapeError(f"assigned grad has {value.dtype.name} {value.shape} on '{value.device}', "
                                  f"the tensor {self.dtype.name} {self.shape} on '{self.device}'")
+        if recording.active is not None and (recorder := recording.here()) is not None:
+            recorder.note_grad_written(self)
         self._grad = value
 
     @property

@@ -43,7 +43,8 @@ BUDGETS = {  # template -> registers, for float64 the second number
     "matmul": (128, 128),  # a tile of the product in registers
     "add_chunks": (128, 72),  # many rows under way at a time
     "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
-    "vectorised": (64, 80), "strided": (64, 80),  # optimizers with many states
+    "vectorised": (64, 80), "strided": (64, 80),
+    "packed": (80, 96),  # optimizers: packs of up to five arrays, and the addresses of these
 }
 
 # Bytes of stack. CUDA's sin, cos and tan reduce huge arguments by a table walk, off the usual path.
@@ -163,8 +164,16 @@ def sixteen_bytes(instance: Instance) -> tuple[bool, bool]:
     if (instance.file, name) in (("reduce.cu", "rows"), ("reduce.cu", "columns")):
         *_, element, width = arguments
         return int(width) * SIZES[element] == 16, False
-    if (instance.file, name) == ("optimizer.cu", "vectorised"):
+    if (instance.file, name) in (("optimizer.cu", "packed"), ("amp.cu", "unscale")):
         return True, True
+    if (instance.file, name) == ("dropout.cu", "dense"):
+        return 4 * SIZES[arguments[-1]] >= 16, 4 * SIZES[arguments[-1]] >= 16
+    if instance.file == "linear.cu":
+        *_, element, width = arguments
+        is_pack = int(width) * SIZES[element] == 16
+        return is_pack, is_pack
+    if instance.file == "many.cu":
+        return name != "finish" and "Fill" not in arguments[0], name == "change"
     if (instance.file, name) == ("random.cu", "dense"):  # four numbers at a time, but of Choice one
         return False, 4 * SIZES[arguments[-1]] >= 16 and "Choice" not in arguments[0]
     is_pack = "Pack<u64, 2>" in instance.expression  # elements that index.cu moves without looking at them

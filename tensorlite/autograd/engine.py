@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import dtypes
+from ..backends import recording
 from ..errors import DeviceError, DTypeError, GradError, ShapeError
 from .mode import LINES_AND_NAN, anomaly_level, run_with_grad
 from .op import refresh
@@ -92,7 +93,7 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
                     array = result.array
                 if refuse_nan:
                     _refuse_nan(node, position, result)
-                send(parents[position], result, fresh and array.base is None and array is not g.array)
+                send(parents[position], result, fresh and recording.is_whole(array) and array is not g.array)
         except Exception as error:
             if node.trace is not None:
                 error.add_note(f"{node.op.name} was recorded at {node.trace}")
@@ -134,6 +135,9 @@ def accumulate(sums: dict[Any, Sum], create_graph: bool) -> None:
     """Add the sums into `.grad` of their leaves."""
     for leaf, total in sums.items():
         with _accumulate_lock:
+            if recording.active is not None and (recorder := recording.here()) is not None:
+                recorder.note_grad_read(leaf)
+                recorder.note_grad_written(leaf)
             present = leaf._grad
             if present is None:
                 leaf._grad = own(total)

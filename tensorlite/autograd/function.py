@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .. import random
 from ..backends import Backend
 from ..errors import DTypeError, GradError
+from .autocast import without_cache
 from .engine import propagate
-from .mode import grad_enabled, run_with_grad
+from .mode import autocast_regions, grad_enabled, run_with_grad
 from .op import Op, in_graph, needs_grad, tie_to_root
 from .tape import Node, Saved, Var, intact, save, wrap
 
@@ -279,7 +280,7 @@ _checkpoint_op.name, _checkpoint_op.fresh = "checkpoint", False
 
 
 class _Segment:
-    """A checkpointed call: the function, its arguments, and the random state it started from."""
+    """A checkpointed call: the function, its arguments, the random state and the autocast that it started from."""
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
                  preserve_rng: bool) -> None:
@@ -289,6 +290,7 @@ class _Segment:
         self.relied_on = [save(a) for a in tensors]
         self.devices = {a.backend.device for a in tensors}
         self.rng = random.default_states(self.devices) if preserve_rng else {}
+        self.autocast = without_cache(autocast_regions.get())  # each run makes its own casts, as part of its tape
 
     def run(self, again: bool) -> tuple[tuple[Any, ...], list[Any]]:
         """Run recorded, whatever the mode. Returns the outputs, and per argument the Var at which its tape begins."""
@@ -304,6 +306,7 @@ class _Segment:
         return ((result,) if self.single else result), entries
 
     def _recorded(self) -> tuple[Any, list[Any]]:
+        autocast_regions.set(self.autocast)  # in the copy of the context in which this is run
         needs = [isinstance(a, Var) and needs_grad(a) for a in self.args]
         entries = [a.view(a.shape) if need else None for a, need in zip(self.args, needs, strict=True)]
         args = [a if e is None else e for a, e in zip(self.args, entries, strict=True)]

@@ -1,7 +1,8 @@
 """Whether operations are recorded: `no_grad`, `enable_grad`, `inference_mode`, `set_grad_enabled`, `detect_anomaly`.
 
-The modes live in context variables, so they belong to one thread (and one asyncio task). They are for users:
-no library code switches one, so an interrupt inside the library can never leave one switched.
+The modes, and autocast (autocast.py) beside them, live in context variables, so they belong to one thread (and one
+asyncio task). They are for users: no library code switches one, so an interrupt inside the library can never leave one
+switched.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,6 +21,7 @@ R = TypeVar("R")
 grad_enabled: ContextVar[bool] = ContextVar("tensorlite_grad_enabled", default=True)
 LINES, LINES_AND_NAN = 1, 2  # what detect_anomaly asks for
 anomaly_level: ContextVar[int] = ContextVar("tensorlite_anomaly_level", default=0)
+autocast_regions: ContextVar[Mapping[str, Any]] = ContextVar("tensorlite_autocast", default=MappingProxyType({}))
 
 
 def is_grad_enabled() -> bool:
@@ -32,13 +35,18 @@ def is_anomaly_enabled() -> bool:
 
 
 def run_with_grad(enabled: bool, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-    """Call a function with recording on or off, in a copy of the context: the caller's mode is never touched."""
+    """Call a function with recording on or off, in a copy of the context: the caller's mode is never touched.
+
+    Without autocast: a backward computes in the dtypes that its forward has chosen.
+    """
     context = contextvars.copy_context()
     context.run(grad_enabled.set, enabled)
+    if autocast_regions.get():
+        context.run(autocast_regions.set, {})
     return context.run(function, *args, **kwargs)
 
 
-class _Mode:
+class Mode:
     """A context manager and decorator that gives one context variable a value; may be nested and reused."""
 
     variable: ContextVar[Any] = grad_enabled
@@ -47,11 +55,15 @@ class _Mode:
         self.value = value
         self._previous: list[Any] = []
 
+    def _inside(self) -> Any:
+        """The value that the variable has inside."""
+        return self.value
+
     def __enter__(self) -> None:
-        previous = self.variable.get()
+        previous, inside = self.variable.get(), self._inside()
         self._previous.append(previous)
         try:
-            self.variable.set(self.value)
+            self.variable.set(inside)
         except BaseException:  # an interrupt right after the switch: __exit__ will not be called
             self.variable.set(previous)
             raise
@@ -60,9 +72,9 @@ class _Mode:
         self.variable.set(self._previous[-1])  # before anything at which an interrupt could come
         self._previous.pop()
 
-    def _again(self) -> _Mode:
+    def _again(self) -> Mode:
         """The same mode for one call of a decorated function: calls may overlap in time, in threads and generators."""
-        mode = _Mode(self.value)
+        mode = Mode(self._inside())
         mode.variable = self.variable
         return mode
 
@@ -99,7 +111,7 @@ class _Mode:
         return cast(F, await_ if inspect.iscoroutinefunction(function) else call)
 
 
-class _Switch(_Mode):
+class _Switch(Mode):
     """A mode that needs no argument, so that `@no_grad` does as well as `@no_grad()`."""
 
     def __new__(cls, function: Any = None) -> Any:
@@ -134,7 +146,7 @@ class inference_mode(_Switch):
         super().__init__(not mode)
 
 
-class set_grad_enabled(_Mode):
+class set_grad_enabled(Mode):
     """Switch recording on or off: at once as a statement, until the block ends as a context manager."""
 
     def __init__(self, mode: bool) -> None:
@@ -151,7 +163,7 @@ class set_grad_enabled(_Mode):
         return super().__call__(function)
 
 
-class detect_anomaly(_Mode):
+class detect_anomaly(Mode):
     """Remember the source line of every operation, for the errors of a later backward through it.
 
     backward stops at the first NaN gradient (unless `check_nan=False`), naming the operation and that line; other

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import linecache
-import sys
 import types
 from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, overload
@@ -26,8 +24,9 @@ import numpy as np
 
 from .. import dtypes
 from ..backends import SCALARS, Array, Backend
-from ..errors import DeviceError, DTypeError, GradError
-from .mode import LINES_AND_NAN, anomaly_level, grad_enabled, run_with_grad
+from ..errors import DeviceError, DTypeError, GradError, user_line
+from .autocast import POLICY, cast_inputs, use
+from .mode import LINES_AND_NAN, anomaly_level, autocast_regions, grad_enabled, run_with_grad
 from .tape import Node, Replay, Var, intact, wrap
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class Op:
         self.name = forward.__name__.rstrip("_")
         self.promote = promote
         self.view = view
+        self.autocast = POLICY.get(forward.__name__.strip("_"))
         self.fresh = True  # a rule returns g itself, a view of g, or a new array: never a saved or shared one
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         self.inputs = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -79,6 +79,8 @@ class Op:
         return self.inputs[min(position, len(self.inputs) - 1)]
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor:
+        if use.begun and self.autocast is not None and (regions := autocast_regions.get()):
+            inputs = cast_inputs(self.autocast, regions, inputs)
         backend: Backend | None = None
         recording = False
         arrays = []
@@ -293,16 +295,6 @@ def as_inputs(name: str, inputs: tuple[Any, ...], optional: bool = False) -> lis
 def _refuse_devices(name: str, inputs: tuple[Any, ...]) -> None:
     operands = ", ".join(f"{tuple(x.array.shape)} on '{x.backend.device}'" for x in inputs if isinstance(x, Var))
     raise DeviceError(f"{name}: expected all tensors on one device, got {operands}; move one with .to(device)")
-
-
-def user_line() -> str:
-    """The innermost source line outside tensorlite: 'file.py:12: y = a / b'."""
-    package = __name__.partition(".")[0]
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
-    return f"{file}:{line}: {linecache.getline(file, line).strip()}"
 
 
 # --- views and in-place changes ------------------------------------------------------------------------------------

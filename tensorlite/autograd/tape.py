@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..backends import Array, Backend
+from ..backends import Array, Backend, recording
 from ..errors import GradError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Node:
     retained: weakref.ref[Var] | None = None  # the tensor that wants this node's gradient in its .grad
     trace: str | None = None  # the user's source line, under detect_anomaly
     check_nan: bool = False  # whether backward stops at a NaN that this node makes
+    module: str = ""  # the path of the module that recorded it, where a profile looked on
 
     def __init__(self, op: Op, parents: tuple[Node | Var | None, ...], metas: tuple[Any, ...],
                  saved: dict[str, Any], params: dict[str, Any], plan: Plan | None = None) -> None:
@@ -151,6 +152,8 @@ class Var:
         """Say that the memory was changed in place; a backward that needs the old contents will refuse."""
         if self._version is not None:  # else nothing was saved of it, and nothing shares it
             self._version[0] += 1
+        if recording.active is not None and (recorder := recording.here()) is not None:
+            recorder.note_change(self)
 
     def _take_node(self, node: Node | None) -> None:
         """Have another history from now on; `retain_grad` moves along, as in PyTorch."""
@@ -164,6 +167,7 @@ class Var:
     def _set(self, other: Var) -> None:
         """Hold another tensor's array and device from now on, keeping identity and grad settings."""
         self._require_leaf("_set")
+        recording.replaced(self.array)
         self.array = other.array
         self.backend = other.backend
         self._version = other._shared_version()

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import DeviceError, OutOfRangeError, ShapeError
-from . import own_kernels
+from . import own_kernels, recording
 
 Array = Any  # np.ndarray or a device's array with NumPy's attributes (shape, strides, dtype, reshape, transpose, [])
 Kernel = Callable[..., None]
@@ -93,6 +93,11 @@ def is_loaded(device: Any) -> bool:
     return as_device(device) in _loaded
 
 
+def loaded() -> tuple[Backend, ...]:
+    """The backends of the devices that have been used."""
+    return tuple(_loaded.values())
+
+
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's broadcast of shapes, aligned at the right. Raises ShapeError naming the op and all shapes."""
     result: list[int] = []
@@ -138,11 +143,14 @@ class Backend(ABC):
     device: Device
     kernels: Mapping[str, Kernel]
     observers: tuple[Observer, ...] = ()
+    redraws_masks = False  # whether dropout keeps a state from which its mask is drawn again, not the mask
     empty: Callable[..., Array]  # (shape, dtype): a dense, row-major array of unspecified contents
 
     @abstractmethod
     def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
         """The one door: fill `out` by the named kernel, then `tell` the observers, if any.
+
+        A kernel over many tensors takes tuples of arrays, `out` among them.
 
         Raises DeviceError for a kernel that the device lacks.
         """
@@ -193,11 +201,20 @@ class Backend(ABC):
 
     def is_writable(self, array: Array) -> bool:
         """Whether each element has memory of its own that may be written: not where a view repeats elements."""
-        return all(stride or size < 2 for stride, size in zip(array.strides, array.shape, strict=True))
+        spread = all(stride or size < 2 for stride, size in zip(array.strides, array.shape, strict=True))
+        return spread or 0 in array.shape  # CuPy's empty arrays have strides of 0
 
     def diagonal(self, array: Array, offset: int, dim1: int, dim2: int) -> Array:
         """A view of the diagonals of the planes (dim1, dim2), as the last dimension."""
         return array.diagonal(offset, dim1, dim2)
+
+    def recorder(self) -> recording.Recorder:
+        """A recording of this device's work, to be replayed. Raises DeviceError where the device has none."""
+        raise DeviceError(f"device '{self.device}' cannot record work for replay; run the step without tl.capture")
+
+    def program(self, calls: list[recording.Call]) -> recording.Program:
+        """Noted kernel calls as a program."""
+        return recording.Calls(self, calls)
 
     @abstractmethod
     def synchronize(self) -> None:

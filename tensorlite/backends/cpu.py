@@ -1,4 +1,4 @@
-"""Device "cpu": NumPy arrays, and one NumPy kernel per name.
+"""Device "cpu": NumPy arrays, one NumPy kernel per name, and compiled ones that go before them where they are there.
 
 Each kernel fills `out`, which never overlaps its arguments in part. Arguments are arrays or Python numbers,
 promoted to one dtype by the caller. The floats narrower than float32 are widened in `run`, once for all
@@ -8,6 +8,8 @@ kernels, so a kernel sees float32 or wider; NumPy's floating-point warnings are 
 from __future__ import annotations
 
 import contextvars
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +17,22 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ArgumentError, DTypeError
-from . import NARROW, Array, Backend, Device, Kernel, cpu_index, cpu_layers, cpu_optim, philox
-from .cpu_math import element_count, erf, sigmoid, softplus
+from . import (
+    NARROW,
+    Array,
+    Backend,
+    Device,
+    Kernel,
+    cpu_activation,
+    cpu_amp,
+    cpu_index,
+    cpu_layers,
+    cpu_many,
+    cpu_optim,
+    philox,
+    recording,
+)
+from .cpu_math import element_count, erf, sigmoid
 
 _F32 = np.dtype(np.float32)
 
@@ -29,38 +45,64 @@ def _quiet_context() -> contextvars.Context:
 
 
 class CpuBackend(Backend):
-    """NumPy on the host."""
+    """NumPy on the host, and the compiled kernels of `cpu_compiled`, looked for when the first kernel runs."""
 
     def __init__(self) -> None:
         self.device = Device("cpu")
         self.kernels = KERNELS
+        self._compiled: dict[str, Callable[..., bool]] | None = None
         self._contexts: list[contextvars.Context] = []  # those not in use
 
     def run(self, kernel: str, out: Array, *args: Any, **params: Any) -> None:
+        if self._compiled is None:
+            self._compiled = importlib.import_module(f"{__package__}.cpu_compiled").kernels()
+        compiled = self._compiled.get(kernel)
+        if compiled is None or not compiled(out, *args, **params):
+            self.run_numpy(kernel, out, args, params)
+        if self.observers:
+            self.tell(kernel, out, args, params)
+
+    def run_numpy(self, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Run NumPy's kernel of a name."""
         function = KERNELS.get(kernel)
         if function is None:
             function = self.own(kernel).on_host
-        # A context is used by one kernel at a time, also when a signal handler or another thread comes in between;
-        # pop and append are atomic. One whose kernel raised is dropped.
-        contexts = self._contexts
-        context = contexts.pop() if contexts else _quiet_context()
-        if out.dtype is _F32:
+        if type(out) is tuple:  # a kernel over many arrays, which takes each as it is
+            self.quietly(function, out, *args, **params)
+        elif out.dtype is _F32:
             try:
-                context.run(function, out, *args, **params)
+                self.quietly(function, out, *args, **params)
             except OverflowError as error:  # of a Python number
                 raise _refusal(kernel, args, error) from None
         else:
-            context.run(_run_wide, kernel, function, out, args, params)
+            self.quietly(_run_wide, kernel, function, out, args, params)
+
+    def quietly(self, function: Callable[..., None], *args: Any, **params: Any) -> None:
+        """Call a function while NumPy does not warn."""
+        # A context is used by one call at a time, also when a signal handler or another thread comes in between;
+        # pop and append are atomic. One whose function raised is dropped.
+        contexts = self._contexts
+        context = contexts.pop() if contexts else _quiet_context()
+        context.run(function, *args, **params)
         contexts.append(context)
-        if self.observers:
-            self.tell(kernel, out, args, params)
+
+    def numpy_call(self, call: recording.Call) -> Callable[[], None]:
+        """A recorded call of NumPy's kernel, ready to be made again while NumPy does not warn."""
+        function = KERNELS.get(call.kernel)
+        if function is None:
+            function = self.own(call.kernel).on_host
+        if type(call.out) is tuple or call.out.dtype is _F32:
+            return functools.partial(function, call.out, *call.args, **call.params)
+        return functools.partial(_run_wide, call.kernel, function, call.out, call.args, call.params)
 
     empty = staticmethod(np.empty)
 
     def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:
+        recording.refuse("memory of the host")
         return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
+        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
         values: np.ndarray = array
         return values
 
@@ -80,6 +122,14 @@ class CpuBackend(Backend):
 
     def synchronize(self) -> None:
         """NumPy has finished when it returns."""
+
+    def recorder(self) -> recording.Recorder:
+        return recording.HostRecorder(self, np.ndarray)
+
+    def program(self, calls: list[recording.Call]) -> recording.Program:
+        compiled = importlib.import_module(f"{__package__}.cpu_program")
+        program: recording.Program = compiled.CpuProgram(self, calls)
+        return program
 
 
 def _run_wide(kernel: str, function: Kernel, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
@@ -187,102 +237,6 @@ def sign(out: Array, x: Array) -> None:
 
 def erf_kernel(out: Array, x: Array) -> None:
     np.copyto(out, erf(x))
-
-
-def relu(out: Array, x: Array) -> None:
-    np.maximum(x, out.dtype.type(0), out=out)
-
-
-def relu_grad(out: Array, g: Array, y: Array) -> None:
-    """g, or 0 where y <= 0: chosen by bits, for a product with 0 would make NaN of an infinite g."""
-    if out.size < 2048:
-        np.copyto(out, g)
-        np.putmask(out, np.less_equal(y, 0), 0)
-        return
-    bits = out.view(f"i{out.itemsize}")
-    np.less_equal(y, out.dtype.type(0), bits)
-    np.subtract(bits, 1, bits)  # 0, or all bits set
-    np.bitwise_and(bits, g.view(bits.dtype), bits)
-
-
-def sigmoid_grad(out: Array, g: Array, y: Array) -> None:
-    np.subtract(1, y, out)
-    np.multiply(out, y, out)
-    np.multiply(out, g, out)
-
-
-def tanh_grad(out: Array, g: Array, y: Array) -> None:
-    np.multiply(y, y, out)
-    np.subtract(1, out, out)
-    np.multiply(out, g, out)
-
-
-def leaky_relu(out: Array, x: Array, slope: float) -> None:
-    np.multiply(x, slope, out)
-    np.copyto(out, x, where=x > 0)
-
-
-def leaky_relu_grad(out: Array, g: Array, x: Array, slope: float) -> None:
-    np.multiply(g, slope, out)
-    np.copyto(out, g, where=x > 0)
-
-
-def elu(out: Array, x: Array, alpha: float) -> None:
-    np.multiply(np.expm1(x), alpha, out)
-    np.copyto(out, x, where=x > 0)
-
-
-def elu_grad(out: Array, g: Array, x: Array, alpha: float) -> None:
-    np.multiply(np.exp(np.minimum(x, 0)), alpha, out)
-    np.multiply(out, g, out)
-    np.copyto(out, g, where=x > 0)
-
-
-def silu(out: Array, x: Array) -> None:
-    np.multiply(sigmoid(x), x, out)
-
-
-def silu_grad(out: Array, g: Array, x: Array) -> None:
-    s = sigmoid(x)
-    np.subtract(1, s, out)
-    np.multiply(out, x, out)
-    np.add(out, 1, out)
-    np.multiply(out, s, out)
-    np.multiply(out, g, out)
-
-
-def gelu(out: Array, x: Array) -> None:
-    np.multiply(_normal_cdf(x), x, out)
-
-
-def gelu_grad(out: Array, g: Array, x: Array) -> None:
-    density = np.exp(x * x * -0.5) * 0.3989422804014327  # 1/√(2π)
-    np.multiply(density, x, out)
-    np.add(out, _normal_cdf(x), out)
-    np.multiply(out, g, out)
-
-
-def _normal_cdf(x: Array) -> Array:
-    return (erf(x * 0.7071067811865476) + 1) * 0.5
-
-
-def softplus_kernel(out: Array, x: Array, beta: float, threshold: float) -> None:
-    np.multiply(x, beta, out)
-    linear = out > threshold
-    np.multiply(softplus(out), 1 / beta, out)
-    np.copyto(out, x, where=linear)
-
-
-def softplus_grad(out: Array, g: Array, x: Array, beta: float, threshold: float) -> None:
-    scaled = x * beta
-    np.multiply(g, sigmoid(scaled), out)
-    np.copyto(out, g, where=scaled > threshold)
-
-
-def softsign(out: Array, x: Array) -> None:
-    np.abs(x, out)
-    np.add(out, 1, out)
-    np.divide(x, out, out)
 
 
 # --- reductions: `dims` are kept as size 1 in out ---------------------------------------------------------------
@@ -395,19 +349,15 @@ KERNELS: dict[str, Kernel] = {
     # elementwise
     "sign": sign, "rsqrt": rsqrt, "erf": erf_kernel, "pow": pow,
     "floor_divide": _dividing(np.floor_divide), "remainder": _dividing(np.remainder), "fmod": _dividing(np.fmod),
-    # activations and their derivatives
-    "relu": relu, "relu_grad": relu_grad, "sigmoid_grad": sigmoid_grad, "tanh_grad": tanh_grad,
-    "leaky_relu": leaky_relu, "leaky_relu_grad": leaky_relu_grad, "elu": elu, "elu_grad": elu_grad,
-    "silu": silu, "silu_grad": silu_grad, "gelu": gelu, "gelu_grad": gelu_grad,
-    "softplus": softplus_kernel, "softplus_grad": softplus_grad, "softsign": softsign,
     # reductions, and along one dimension
     "mean": mean, "var": var, "logsumexp": logsumexp, "argmax": _arg(np.argmax), "argmin": _arg(np.argmin),
     "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
     "matmul": matmul,
 }
-KERNELS |= cpu_index.KERNELS | cpu_layers.KERNELS | cpu_optim.KERNELS | philox.KERNELS
+for _family in (cpu_activation, cpu_amp, cpu_index, cpu_layers, cpu_many, cpu_optim, philox):
+    KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(
-    KERNELS[name] for name in cpu_index.HANDLES_NARROW | cpu_optim.HANDLES_NARROW | philox.HANDLES_NARROW)
-_NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear"})  # NumPy refuses the first two; its products are "or"
+    KERNELS[name] for name in cpu_index.HANDLES_NARROW | philox.HANDLES_NARROW)
+_NOT_OF_BOOLS = frozenset({"sub", "neg", "matmul", "linear", "linear_relu"})  # NumPy's products of bools are "or"
 UPDATES_OUT = frozenset(KERNELS[name] for name in cpu_index.UPDATES_OUT)

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from ..errors import OutOfRangeError
-from . import Array
-from .cpu_math import UNSIGNED, element_count
+from . import NARROW, Array
+from .cpu_math import UNSIGNED, element_count, relu_grad
 
 
 def softmax(out: Array, x: Array, *, dim: int) -> None:
@@ -45,6 +45,22 @@ def linear(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
     np.matmul(x, weight.T, out=out)
     if bias is not None:
         np.add(out, bias, out)
+
+
+def linear_relu(out: Array, x: Array, weight: Array, bias: Array | None) -> None:
+    linear(out, x, weight, bias)
+    np.maximum(out, out.dtype.type(0), out=out)
+
+
+def relu_bias_grad(out: tuple[Array, Array], g: Array, y: Array) -> None:
+    """out = (slope, total): relu_grad(g, y), and the sums of its columns. It takes each dtype as it is."""
+    slope, total = out
+    relu_grad(slope, g, y)
+    rows = tuple(range(slope.ndim - 1))
+    if slope.dtype.char in NARROW:
+        total[...] = np.add.reduce(slope.astype(np.float32), axis=rows)
+    else:
+        np.add.reduce(slope, axis=rows, out=total)
 
 
 def cross_entropy(out: Array, logits: Array, target: Array, *, ignore_index: int) -> None:
@@ -125,8 +141,15 @@ def layer_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, .
     np.add.reduce(normalized, axis=tuple(range(dims[0])), out=out)
 
 
+def dropout(out: Array, x: Array, noise: Array, *, chance: float, scale: float) -> None:
+    """out = x·scale where the mask `noise`, drawn with probability `chance`, is true, else x·0."""
+    np.multiply(noise, out.dtype.type(scale), out)
+    np.multiply(out, x, out)
+
+
 KERNELS: Final[dict[str, Callable[..., None]]] = {
     kernel.__name__: kernel
     for kernel in (softmax, softmax_grad, log_softmax, log_softmax_grad, linear, cross_entropy, cross_entropy_grad,
-                   layer_norm, layer_norm_grad, layer_norm_weight_grad)
+                   layer_norm, layer_norm_grad, layer_norm_weight_grad, dropout,
+                   linear_relu, relu_bias_grad)
 }

@@ -49,11 +49,10 @@ def erf(x: Array) -> Array:
     """(2/√π) ∫₀ˣ exp(-t²) dt, computed in float64, relative error below 1e-15. NaN stays NaN."""
     wide = np.asarray(x, np.float64)
     magnitude = np.minimum(np.abs(wide), 28.0)  # erfc(28) is far below the smallest double
-    small = magnitude < 1
-    inner = np.where(small, wide * wide, 0)
-    t = 2 / (2 + np.where(small, 1, magnitude))
+    t = 2 / (2 + np.maximum(magnitude, 1))
     outer = 1 - np.exp(-magnitude * magnitude) * t * _horner(_ERFC_LARGE, t)
-    result: Any = np.where(small, wide * _horner(_ERF_SMALL, inner), np.copysign(outer, wide))
+    result: Any = np.copysign(outer, wide, out=np.empty_like(wide))
+    put_where(result, magnitude < 1, wide * _horner(_ERF_SMALL, np.square(np.minimum(magnitude, 1))))
     return result.astype(x.dtype, copy=False)
 
 
@@ -63,7 +62,8 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     np.abs(x, result)
     np.negative(result, result)
     np.exp(result, result)
-    numerator = np.where(x >= 0, result.dtype.type(1), result)
+    numerator = np.greater_equal(x, 0, out=np.empty_like(result))
+    np.maximum(numerator, result, out=numerator)  # 1 where x >= 0: no branch for each element, as np.where has
     np.add(result, 1, result)
     return np.divide(numerator, result, out if out is not None else result)
 
@@ -75,3 +75,30 @@ def softplus(x: Array) -> Array:
     np.exp(result, result)
     np.log1p(result, result)
     return np.add(result, np.maximum(x, 0), result)
+
+
+def put_where(out: Array, condition: Array, x: Array) -> None:
+    """out = x where the condition holds: three arrays of one shape, out and x of one dtype.
+
+    np.copyto with `where` branches for each element; where signs are random, bits chosen by a mask take a fifth of it.
+    """
+    if out.size < 4096:
+        np.putmask(out, condition, x)
+        return
+    bits = out.view(f"i{out.itemsize}")
+    mask = condition.astype(bits.dtype)
+    np.negative(mask, mask)  # 0, or all bits set
+    np.bitwise_and(np.bitwise_xor(bits, x.view(bits.dtype)), mask, mask)
+    np.bitwise_xor(bits, mask, bits)
+
+
+def relu_grad(out: Array, g: Array, y: Array) -> None:
+    """g, or 0 where y <= 0: chosen by bits, for a product with 0 would make NaN of an infinite g."""
+    if out.size < 2048:
+        np.copyto(out, g)
+        np.putmask(out, np.less_equal(y, 0), 0)
+        return
+    bits = out.view(f"i{out.itemsize}")
+    np.less_equal(y, out.dtype.type(0), bits)
+    np.subtract(bits, 1, bits)  # 0, or all bits set
+    np.bitwise_and(bits, g.view(bits.dtype), bits)

@@ -1,26 +1,32 @@
-"""The optimizers' update kernels on the CPU: one call updates one parameter and its state, in place.
+"""The optimizers' update kernels on the CPU: one call updates many parameters and their state, in place.
 
-Contract: `kernel(param, grad, lr, *state, **options)`. `param` is the output; the arrays in `state` are updated too;
-`grad` is only read. `lr` (float64) and `step` (float32, incremented here) are 0-d arrays, not numbers: they change
-between steps, and a recorded step is replayed with the same arguments. Bias corrections are computed here for the
-same reason. Options are Python numbers that stay as they were recorded.
+Contract: `kernel(params, grads, lr, *state, skip=None, **options)`. `params`, `grads` and each entry of `state` are
+tuples of one length, or None for a state that the options do without. `params` are the output, all of one dtype; the
+arrays in `state` are updated too; gradients are only read. `lr` (float64) and `step` (float32, incremented here) are
+0-d arrays, not numbers: they change between steps, and a recorded step is replayed with the same arguments. Bias
+corrections are computed here for the same reason. Options are Python numbers that stay as they were recorded. `skip` is
+None or a 0-d float32 array: unless it is 0, nothing changes. Parameters that share memory are updated one by one.
 
-Parameter and gradient may be float16 or bfloat16; the state is then float32, as is the arithmetic, and the parameter
-is rounded once. Arrays may have any strides. Scalars are folded so that a formula takes few passes; `_*_constants`
-says how, in the order in which the kernel unpacks them.
+Parameters and gradients may be float16 or bfloat16; the state is then float32, as is the arithmetic, and a parameter
+is rounded once. Arrays may have any strides. Below, `<kernel>(param, grad, rate, *state, **options)` are the rules for
+one parameter. Scalars are folded so that a formula takes few passes; `_*_constants` says how, in the order in which the
+rule unpacks them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from itertools import repeat
+from typing import Any, Final
 
 import numpy as np
 from numpy import absolute, add, copyto, divide, maximum, multiply, negative, sign, sqrt, subtract
 
 from . import Array
 from .cpu_blocks import blocks, workspace
+
+Arrays = tuple[Array, ...]
 
 
 def _advance(step: Array) -> float:
@@ -63,11 +69,11 @@ def _sgd_constants(rate: float, momentum: float, dampening: float, weight_decay:
     return rate, momentum, 1 - dampening, weight_decay
 
 
-def sgd_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array | None, *, momentum: float,
+def sgd_step(param: Array, grad: Array, rate: float, momentum_buffer: Array | None, *, momentum: float,
              dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
     """d = ±g + λp;  b ← μb + (1-τ)d;  p ← p - lr·(d + μb if nesterov else b)."""
-    rate, mu, undamped, decay = workspace.constants(
-        param, _sgd_constants, float(lr), momentum, dampening, weight_decay
+    size, mu, undamped, decay = workspace.constants(
+        param, _sgd_constants, rate, momentum, dampening, weight_decay
     )
     for p, g, b, s, d in blocks(2, param, grad, momentum_buffer):
         d = _direction(g, p, d, decay, weight_decay, maximize)
@@ -75,7 +81,7 @@ def sgd_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array | None
             multiply(b, mu, b)
             add(b, multiply(d, undamped, s) if dampening else d, b)
             d = add(multiply(b, mu, s), d, s) if nesterov else b
-        multiply(d, rate, s)
+        multiply(d, size, s)
         subtract(p, s, p)
 
 
@@ -86,7 +92,7 @@ def _adam_constants(t: float, rate: float, beta1: float, beta2: float, eps: floa
     return beta1, 1 - beta1, beta2, 1 - beta2, eps * root, size, weight_decay, 1 - rate * weight_decay
 
 
-def adam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_avg_sq: Array,
+def adam_step(param: Array, grad: Array, rate: float, step: Array, exp_avg: Array, exp_avg_sq: Array,
               max_exp_avg_sq: Array | None, *, beta1: float, beta2: float, eps: float, weight_decay: float,
               decoupled_weight_decay: bool, maximize: bool) -> None:
     """m, v ← averages of g and g²;  p ← p - lr/(1-β₁ᵗ) · m / (√v/√(1-β₂ᵗ) + ε).
@@ -94,7 +100,7 @@ def adam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array,
     Numerator and denominator are multiplied by √(1-β₂ᵗ), which saves a pass.
     """
     keep1, take1, keep2, take2, floor, size, decay, factor = workspace.constants(
-        param, _adam_constants, _advance(step), float(lr), beta1, beta2, eps, weight_decay
+        param, _adam_constants, _advance(step), rate, beta1, beta2, eps, weight_decay
     )
     coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
     for p, g, m, v, top, s, d in blocks(2, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq):
@@ -115,13 +121,13 @@ def _rmsprop_constants(rate: float, alpha: float, eps: float, momentum: float,
     return alpha, 1 - alpha, eps, momentum, rate, weight_decay
 
 
-def rmsprop_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: Array,
+def rmsprop_step(param: Array, grad: Array, rate: float, step: Array, square_avg: Array,
                  momentum_buffer: Array | None, grad_avg: Array | None, *, alpha: float, eps: float,
                  weight_decay: float, momentum: float, maximize: bool) -> None:
     """v ← average of d²;  p ← p - lr·d/(√(v - c²) + ε), where c is the average of d if centered, else 0."""
     _advance(step)
-    keep, take, floor, mu, rate, decay = workspace.constants(
-        param, _rmsprop_constants, float(lr), alpha, eps, momentum, weight_decay
+    keep, take, floor, mu, size, decay = workspace.constants(
+        param, _rmsprop_constants, rate, alpha, eps, momentum, weight_decay
     )
     for p, g, v, b, centre, s, d in blocks(2, param, grad, square_avg, momentum_buffer, grad_avg):
         d = _direction(g, p, d, decay, weight_decay, maximize)
@@ -136,9 +142,9 @@ def rmsprop_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: 
         divide(d, s, s)
         if b is not None:
             multiply(b, mu, b)
-            s = multiply(add(b, s, b), rate, s)
+            s = multiply(add(b, s, b), size, s)
         else:
-            multiply(s, rate, s)
+            multiply(s, size, s)
         subtract(p, s, p)
 
 
@@ -146,11 +152,11 @@ def _adagrad_constants(t: float, rate: float, lr_decay: float, eps: float, weigh
     return eps, rate / (1 + (t - 1) * lr_decay), weight_decay
 
 
-def adagrad_step(param: Array, grad: Array, lr: Array, step: Array, total: Array, *, lr_decay: float,
+def adagrad_step(param: Array, grad: Array, rate: float, step: Array, total: Array, *, lr_decay: float,
                  eps: float, weight_decay: float, maximize: bool) -> None:
     """Σ ← Σ + d²;  p ← p - lr/(1 + (t-1)·lr_decay) · d / (√Σ + ε)."""
-    floor, rate, decay = workspace.constants(
-        param, _adagrad_constants, _advance(step), float(lr), lr_decay, eps, weight_decay
+    floor, size, decay = workspace.constants(
+        param, _adagrad_constants, _advance(step), rate, lr_decay, eps, weight_decay
     )
     for p, g, v, s, d in blocks(2, param, grad, total):
         d = _direction(g, p, d, decay, weight_decay, maximize)
@@ -159,7 +165,7 @@ def adagrad_step(param: Array, grad: Array, lr: Array, step: Array, total: Array
         sqrt(v, s)
         add(s, floor, s)
         divide(d, s, s)
-        multiply(s, rate, s)
+        multiply(s, size, s)
         subtract(p, s, p)
 
 
@@ -167,12 +173,12 @@ def _adadelta_constants(rate: float, rho: float, eps: float, weight_decay: float
     return rho, 1 - rho, eps, rate, weight_decay
 
 
-def adadelta_step(param: Array, grad: Array, lr: Array, step: Array, square_avg: Array, acc_delta: Array, *,
+def adadelta_step(param: Array, grad: Array, rate: float, step: Array, square_avg: Array, acc_delta: Array, *,
                   rho: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """v ← average of d²;  Δ = √(a + ε) / √(v + ε) · d;  a ← average of Δ²;  p ← p - lr·Δ."""
     _advance(step)
-    keep, take, floor, rate, decay = workspace.constants(
-        param, _adadelta_constants, float(lr), rho, eps, weight_decay
+    keep, take, floor, size, decay = workspace.constants(
+        param, _adadelta_constants, rate, rho, eps, weight_decay
     )
     for p, g, v, a, s, delta, d in blocks(3, param, grad, square_avg, acc_delta):
         d = _direction(g, p, d, decay, weight_decay, maximize)
@@ -182,7 +188,7 @@ def adadelta_step(param: Array, grad: Array, lr: Array, step: Array, square_avg:
         divide(delta, s, delta)
         multiply(delta, d, delta)
         _lerp_square(a, delta, keep, take, s)
-        multiply(delta, rate, s)
+        multiply(delta, size, s)
         subtract(p, s, p)
 
 
@@ -191,11 +197,11 @@ def _adamax_constants(t: float, rate: float, beta1: float, beta2: float, eps: fl
     return beta1, 1 - beta1, beta2, eps, rate / (1 - beta1**t), weight_decay
 
 
-def adamax_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_inf: Array, *,
+def adamax_step(param: Array, grad: Array, rate: float, step: Array, exp_avg: Array, exp_inf: Array, *,
                 beta1: float, beta2: float, eps: float, weight_decay: float, maximize: bool) -> None:
     """m ← average of d;  u ← max(β₂u, |d| + ε);  p ← p - lr/(1-β₁ᵗ) · m/u."""
     keep1, take1, keep2, floor, size, decay = workspace.constants(
-        param, _adamax_constants, _advance(step), float(lr), beta1, beta2, eps, weight_decay
+        param, _adamax_constants, _advance(step), rate, beta1, beta2, eps, weight_decay
     )
     for p, g, m, u, s, d in blocks(2, param, grad, exp_avg, exp_inf):
         d = _direction(g, p, d, decay, weight_decay, maximize)
@@ -220,7 +226,7 @@ def _nadam_constants(t: float, rate: float, product: float, beta1: float, beta2:
             1 - rate * weight_decay)
 
 
-def nadam_step(param: Array, grad: Array, lr: Array, step: Array, mu_product: Array, exp_avg: Array,
+def nadam_step(param: Array, grad: Array, rate: float, step: Array, mu_product: Array, exp_avg: Array,
                exp_avg_sq: Array, *, beta1: float, beta2: float, eps: float, weight_decay: float,
                momentum_decay: float, decoupled_weight_decay: bool, maximize: bool) -> None:
     """Adam with Nesterov momentum: p ← p - lr·(a·d + b·m) / (√(v/(1-β₂ᵗ)) + ε).
@@ -231,7 +237,7 @@ def nadam_step(param: Array, grad: Array, lr: Array, step: Array, mu_product: Ar
     t = _advance(step)
     multiply(mu_product, np.float32(_nadam_momentum(t, beta1, momentum_decay)), mu_product)
     keep1, take1, keep2, take2, unbias, floor, of_d, of_m, decay, factor = workspace.constants(
-        param, _nadam_constants, t, float(lr), float(mu_product), beta1, beta2, eps, weight_decay, momentum_decay
+        param, _nadam_constants, t, rate, float(mu_product), beta1, beta2, eps, weight_decay, momentum_decay
     )
     coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
     for p, g, m, v, s, n, d in blocks(3, param, grad, exp_avg, exp_avg_sq):
@@ -261,7 +267,7 @@ def _radam_constants(t: float, rate: float, beta1: float, beta2: float, eps: flo
     return beta1, 1 - beta1, beta2, 1 - beta2, eps, size, weight_decay, 1 - rate * weight_decay
 
 
-def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array, exp_avg_sq: Array, *,
+def radam_step(param: Array, grad: Array, rate: float, step: Array, exp_avg: Array, exp_avg_sq: Array, *,
                beta1: float, beta2: float, eps: float, weight_decay: float, decoupled_weight_decay: bool,
                maximize: bool) -> None:
     """Adam whose adaptive rate waits until its variance is known, rectified from then on.
@@ -272,7 +278,7 @@ def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array
     t = _advance(step)
     rectified = _radam_window(t, beta2) > 5
     keep1, take1, keep2, take2, floor, size, decay, factor = workspace.constants(
-        param, _radam_constants, t, float(lr), beta1, beta2, eps, weight_decay
+        param, _radam_constants, t, rate, beta1, beta2, eps, weight_decay
     )
     coupled, shrink = _split_decay(weight_decay, decoupled_weight_decay)
     for p, g, m, v, s, n, d in blocks(3, param, grad, exp_avg, exp_avg_sq):
@@ -288,7 +294,7 @@ def radam_step(param: Array, grad: Array, lr: Array, step: Array, exp_avg: Array
         subtract(p, n, p)
 
 
-def rprop_step(param: Array, grad: Array, lr: Array, step: Array, prev: Array, step_size: Array, *,
+def rprop_step(param: Array, grad: Array, rate: float, step: Array, prev: Array, step_size: Array, *,
                eta_minus: float, eta_plus: float, step_min: float, step_max: float, maximize: bool) -> None:
     """Δ grows by η₊ where the sign of the gradient stays and shrinks by η₋ where it turns; p ← p - sign(g)·Δ.
 
@@ -313,10 +319,10 @@ def _asgd_constants(lambd: float, eta: float, mu: float, weight_decay: float) ->
     return 1 - lambd * eta, eta, mu, weight_decay
 
 
-def asgd_step(param: Array, grad: Array, lr: Array, step: Array, eta: Array, mu: Array, ax: Array, *,
+def asgd_step(param: Array, grad: Array, rate: float, step: Array, eta: Array, mu: Array, ax: Array, *,
               lambd: float, alpha: float, t0: float, weight_decay: float, maximize: bool) -> None:
     """p ← (1 - λη)p - ηd;  ax ← ax + μ(p - ax);  then η = lr/(1 + λ·lr·t)^alpha, μ = 1/max(1, t - t0)."""
-    t, rate = _advance(step), float(lr)
+    t = _advance(step)
     shrink, size, weight, decay = workspace.constants(
         param, _asgd_constants, lambd, float(eta), float(mu), weight_decay
     )
@@ -335,11 +341,11 @@ def _lion_constants(rate: float, beta1: float, beta2: float, weight_decay: float
     return beta1, 1 - beta1, beta2, 1 - beta2, rate, 1 - rate * weight_decay
 
 
-def lion_step(param: Array, grad: Array, lr: Array, exp_avg: Array, *, beta1: float, beta2: float,
+def lion_step(param: Array, grad: Array, rate: float, exp_avg: Array, *, beta1: float, beta2: float,
               weight_decay: float) -> None:
     """p ← (1 - lr·λ)p - lr·sign(β₁m + (1-β₁)g);  m ← β₂m + (1-β₂)g."""
     keep1, take1, keep2, take2, size, factor = workspace.constants(
-        param, _lion_constants, float(lr), beta1, beta2, weight_decay
+        param, _lion_constants, rate, beta1, beta2, weight_decay
     )
     for p, g, m, s, u in blocks(2, param, grad, exp_avg):
         if weight_decay:
@@ -350,13 +356,13 @@ def lion_step(param: Array, grad: Array, lr: Array, exp_avg: Array, *, beta1: fl
         _lerp(m, g, keep2, take2, s)
 
 
-def muon_step(param: Array, grad: Array, lr: Array, momentum_buffer: Array, *, momentum: float,
+def muon_step(param: Array, grad: Array, rate: float, momentum_buffer: Array, *, momentum: float,
               nesterov: bool, weight_decay: float, ns_coefficients: tuple[float, float, float], eps: float,
               ns_steps: int, match_rms: bool) -> None:
     """b ← average of g;  p ← (1 - lr·λ)p - lr·ratio·O((1-μ)g + μb if nesterov else b); O orthogonalizes."""
     if not param.size:
         return
-    rate, (rows, columns) = float(lr), param.shape
+    rows, columns = param.shape
     ratio = 0.2 * math.sqrt(max(rows, columns)) if match_rms else math.sqrt(max(1, rows / columns))
     g = grad.astype(momentum_buffer.dtype, copy=False)
     momentum_buffer += (1 - momentum) * (g - momentum_buffer)
@@ -377,9 +383,23 @@ def _orthogonalize(x: Array, coefficients: tuple[float, float, float], eps: floa
     return wide.T if x.shape[0] > x.shape[1] else wide
 
 
+def _over_many(rule: Callable[..., None]) -> Callable[..., None]:
+    """The kernel that applies a rule to one parameter after the other."""
+
+    def kernel(params: Arrays, grads: Arrays, lr: Array, *states: Arrays | None, skip: Array | None = None,
+               **options: Any) -> None:
+        if skip is not None and skip:
+            return
+        rate = float(lr)
+        held = [repeat(None) if arrays is None else arrays for arrays in states]
+        for param, grad, *state in zip(params, grads, *held, strict=False):
+            rule(param, grad, rate, *state, **options)
+
+    return kernel
+
+
 KERNELS: Final[dict[str, Callable[..., None]]] = {
-    kernel.__name__: kernel
-    for kernel in (sgd_step, adam_step, rmsprop_step, adagrad_step, adadelta_step, adamax_step, nadam_step,
-                   radam_step, rprop_step, asgd_step, lion_step, muon_step)
+    rule.__name__: _over_many(rule)
+    for rule in (sgd_step, adam_step, rmsprop_step, adagrad_step, adadelta_step, adamax_step, nadam_step, radam_step,
+                 rprop_step, asgd_step, lion_step, muon_step)
 }
-HANDLES_NARROW: Final = frozenset(KERNELS)

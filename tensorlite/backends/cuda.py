@@ -14,13 +14,14 @@ import struct
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from ..errors import DeviceError, OutOfMemoryError
-from . import Array, Device, cublas, nvrtc
+from ..errors import CaptureError, DeviceError, OutOfMemoryError, user_line
+from . import Array, Device, cublas, nvrtc, recording
+from .cuda_graph import CudaRecorder
 from .cuda_requirements import OLDEST_CAPABILITY, count_gpus
 from .cupy_import import cupy
 from .kernels import Arguments, Grid, Instance, KernelBackend, catalogue
@@ -71,6 +72,8 @@ class CudaBackend(KernelBackend):
         self._shared: dict[int, int] = {}  # function -> bytes of dynamic shared memory asked for
         self._in_flight: deque[tuple[Any, Any]] = deque()  # (event, host memory that is being copied until then)
         self._in_flight_lock = threading.Lock()
+        self.capturing = threading.RLock()  # held by the thread that records, and while the whole GPU is waited for
+        self._recorded = 0  # bytes of recordings
         with self.gpu:
             self._word = cupy.cuda.alloc_pinned_memory(_ERROR_WORD.size)
         self._word_bytes = memoryview(self._word)
@@ -88,7 +91,7 @@ class CudaBackend(KernelBackend):
             array = self._empty_after_making_room(shape, dtype)
         except CudaError as error:
             raise self.failure(error) from error
-        used = used_bytes()
+        used = used_bytes() + self._recorded
         if used > self.peak:
             self.peak = used
         return array
@@ -123,6 +126,7 @@ class CudaBackend(KernelBackend):
 
         Small arrays go through pinned memory of our own, so that Python need not wait for the GPU.
         """
+        recording.refuse("memory of the host")
         dense = np.ascontiguousarray(array)
         out = self.empty(array.shape, array.dtype)
         if not dense.size:
@@ -166,6 +170,7 @@ class CudaBackend(KernelBackend):
             waiting.append((event, memory))
 
     def to_numpy(self, array: Array) -> np.ndarray:
+        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
         dense = self.contiguous(array)
         values = np.empty(dense.shape, dense.dtype)
         with self.current():
@@ -187,10 +192,13 @@ class CudaBackend(KernelBackend):
         return cupy.may_share_memory(a, b)  # type: ignore[no-any-return]
 
     def synchronize(self) -> None:
-        self._wait(runtime.deviceSynchronize)
+        recording.refuse("waiting for the GPU")
+        with self.capturing:  # to wait for the whole GPU breaks off a capture of any thread
+            self._wait(runtime.deviceSynchronize)
 
     def synchronize_stream(self, stream: Any) -> None:
         """Wait until the work of one stream is done, and raise what went wrong in it."""
+        recording.refuse("waiting for a stream")
         self._wait(stream.synchronize)
 
     def _wait(self, wait: Callable[[], None]) -> None:
@@ -211,15 +219,20 @@ class CudaBackend(KernelBackend):
 
     @property
     def allocated(self) -> int:
-        """Bytes held by arrays on this GPU."""
+        """Bytes held by arrays on this GPU, and by recorded steps."""
         with self.gpu:
-            return pool.used_bytes()  # type: ignore[no-any-return]
+            return pool.used_bytes() + self._recorded  # type: ignore[no-any-return]
 
     @property
     def reserved(self) -> int:
         """Bytes taken from the driver, those kept for later arrays included."""
         with self.gpu:
-            return pool.total_bytes()  # type: ignore[no-any-return]
+            return pool.total_bytes() + self._recorded  # type: ignore[no-any-return]
+
+    def count_recorded(self, size: int) -> None:
+        """Count bytes that a recording has for itself, or, negative, has given back."""
+        self._recorded += size
+        self.peak = max(self.peak, self.allocated)
 
     def memory_info(self) -> tuple[int, int]:
         """Bytes of this GPU: (free, in all), other programs counted."""
@@ -263,6 +276,9 @@ class CudaBackend(KernelBackend):
 
     def launch(self, function: int, grid: Grid, block: Grid, shared: int, arguments: Arguments,
                arrays: Sequence[Array]) -> None:
+        if recording.active is not None and (recorder := self.capture) is not None:
+            with self.current():
+                recorder.note(arrays)
         try:
             if not self._context.ready or get_device() != self.index:
                 with self.current():
@@ -297,6 +313,36 @@ class CudaBackend(KernelBackend):
             f"device '{self.device}' failed: {error}. If a kernel accessed memory that is not its own, this process "
             "cannot use the GPU any more; CUDA_LAUNCH_BLOCKING=1 shows the call, compute-sanitizer or device "
             "'cuda:sim' the line")
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def recorder(self) -> CudaRecorder:
+        return CudaRecorder(self)
+
+    @property
+    def capture(self) -> CudaRecorder | None:
+        """The recording of this thread, if it makes one. Raises CaptureError if it records another device's work."""
+        recorder = recording.here()
+        if recorder is None or (isinstance(recorder, CudaRecorder) and recorder.backend is self):
+            return recorder
+        raise CaptureError(f"work of device '{self.device}' cannot be part of a step that is captured on "
+                           f"'{recorder.backend.device}': recording at {user_line()}")
+
+    def overwrite(self, array: Array, value: float) -> None:
+        recorder = self.capture
+        with recorder.suspended() if recorder is not None else nullcontext():
+            super().overwrite(array, value)
+
+    def launch_graph(self, graph: Any) -> None:
+        """Give a graph of this GPU to the current stream."""
+        try:
+            if get_device() == self.index:
+                graph.launch()
+            else:
+                with self.current():
+                    graph.launch()
+        except CudaError as error:
+            raise self.failure(error) from error
 
     # --- errors from kernels ----------------------------------------------------------------------------------------
 

@@ -110,15 +110,35 @@ def build(name: str, text: str, flags: Sequence[str] = (), libraries: Sequence[s
     `name` is for people who look into the cache folder; `libraries` are the linker's options, such as "-lm". Raises
     CompileError with the compiler's message.
     """
-    program = compiler()
-    command = [program, *OPTIONS, *flags, f"-I{kernel_sources.folder()}"]
-    target = cache_folder() / f"{name}-{_digest(text, command, libraries)}{_SUFFIX}"
-    if not _is_built(target):
-        with _only_one(target.with_suffix(".lock")):
-            if not _is_built(target):
-                _compile(command, text, target, libraries)
-                _remove_unused(target.parent)
-    return target
+    path = target(name, text, flags, libraries)
+    if not is_built(path):
+        with _only_one(path.with_suffix(".lock")):
+            if not is_built(path):
+                _compile(_command(flags), text, path, libraries)
+                _remove_unused(path.parent)
+    return path
+
+
+def target(name: str, text: str, flags: Sequence[str] = (), libraries: Sequence[str] = ()) -> Path:
+    """Where `build` puts the library, built or not. Raises DeviceError where there is no compiler."""
+    return cache_folder() / f"{name}-{_digest(text, _command(flags), libraries)}{_SUFFIX}"
+
+
+def is_being_built(path: Path) -> bool:
+    """Whether a process is compiling a library at this moment."""
+    lock = path.with_suffix(".lock")
+    if fcntl is None or not lock.exists():
+        return False
+    with open(lock, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _command(flags: Sequence[str]) -> list[str]:
+    return [compiler(), *OPTIONS, *flags, f"-I{kernel_sources.folder()}"]
 
 
 def _identity(program: str) -> str:
@@ -158,7 +178,7 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def _is_built(target: Path) -> bool:
+def is_built(target: Path) -> bool:
     """Whether the library is there; being asked for counts as a use."""
     try:
         os.utime(target)

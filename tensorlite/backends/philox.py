@@ -147,6 +147,11 @@ def random_bernoulli(out: Array, state: Array, p: Array | float) -> None:
         flat[part] = words.view(np.int64) < limit * 2.0**53
 
 
+def dropout_noise(out: Array, state: Array, *, count: int, chance: float) -> None:
+    """The mask of a dropout of `count` elements, true with probability `chance`; other devices keep the state."""
+    random_bernoulli(out, state, chance)
+
+
 def random_choice(out: Array, state: Array, cumulative: Array) -> None:
     """Row by row, category c with probability counts[c] / sum(counts): out (N, S), cumulative =
     cumsum(counts) (N, C).
@@ -274,5 +279,6 @@ KERNELS: Final[dict[str, Callable[..., None]]] = {
     "random_bits": random_bits,
     "random_bernoulli": random_bernoulli,
     "random_choice": random_choice,
+    "dropout_noise": dropout_noise,
 }
 HANDLES_NARROW: Final = frozenset(KERNELS)  # names: they round to 16 bits themselves, to stay below `high`

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import DeviceError
-from . import Array, Device, kernel_sources, simulator_check, simulator_library
+from . import Array, Device, kernel_sources, recording, simulator_check, simulator_library
 from .kernels import Arguments, Grid, Instance, KernelBackend
 from .kernels.catalogue import TABLE
 from .kernels.elementwise import new_elementwise
@@ -106,11 +106,13 @@ class SimulatorBackend(KernelBackend):
         return _allocate(shape, np.dtype(dtype))
 
     def from_numpy(self, array: np.ndarray, non_blocking: bool = False) -> Array:
+        recording.refuse("memory of the host")
         result = _allocate(array.shape, array.dtype)
         np.copyto(_as_numpy(result), array)
         return result
 
     def to_numpy(self, array: Array) -> np.ndarray:
+        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
         self.raise_reported()
         return np.array(_as_numpy(array))
 
@@ -123,6 +125,9 @@ class SimulatorBackend(KernelBackend):
     def address(self, array: Array) -> int:
         address: int = array.__array_interface__["data"][0]
         return address
+
+    def recorder(self) -> recording.Recorder:
+        return recording.HostRecorder(self, SimulatedArray)
 
     # --- kernels ------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def chosen(function: Function) -> Function:
 
 def launch(function: Function, grid: Grid, block: Grid, shared_bytes: int, arguments: int, arrays: Sequence[Any],
            others: Sequence[Stretch] = ()) -> None:
-    """Run a grid. `arrays` are all that the kernel may touch (what is not an array is passed over), beside `others`.
+    """Run a grid. `arrays`, and those in tuples among them, are all that the kernel may touch, beside `others`.
 
     Raises SimulatorError.
     """
@@ -139,7 +139,7 @@ def _compare(function: Function, memory: Sequence[Stretch], first: Sequence[byte
 def _stretches(arrays: Sequence[Any]) -> list[Stretch]:
     """The extents of arrays in memory; those that overlap are made one, with the smaller elements."""
     found = []
-    for number, array in enumerate(arrays):
+    for number, array in enumerate(_listed(arrays)):
         if isinstance(array, np.ndarray) and array.size:
             low, high = np.lib.array_utils.byte_bounds(_plain(array))
             name = f"array {number} of the launch ({array.dtype}, shape {array.shape})"
@@ -154,6 +154,15 @@ def _stretches(arrays: Sequence[Any]) -> list[Stretch]:
             smaller = min(last, stretch, key=lambda s: s.dtype.itemsize if s.dtype else 0)
             merged[-1] = Stretch(last.begin, size, last.name, smaller.dtype)
     return merged
+
+
+def _listed(arrays: Sequence[Any]) -> Iterator[Any]:
+    """What is in a sequence, and in the tuples in it."""
+    for item in arrays:
+        if isinstance(item, tuple):
+            yield from _listed(item)
+        else:
+            yield item
 
 
 def _plain(array: Array) -> np.ndarray:

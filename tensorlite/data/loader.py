@@ -26,8 +26,9 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..random import Generator
+from ..sampling import draw_seed
 from .dataset import IterableDataset, batch_getter, default_collate, default_convert, defined_with
-from .sampler import BatchSampler, RandomSampler, SequentialSampler, batch_count, draw_seed, epoch_seed, order
+from .sampler import BatchSampler, RandomSampler, SequentialSampler, batch_count, epoch_seed, order
 
 _JOIN_SECONDS: Final = 2.0  # how long a pass that ends waits for items in the making; the threads are daemons anyway
 _FIXED: Final = frozenset({"batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"})

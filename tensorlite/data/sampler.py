@@ -17,13 +17,12 @@ import numpy as np
 from ..creation import from_numpy
 from ..errors import ArgumentError
 from ..random import Generator
-from ..sampling import multinomial, randint, randperm
+from ..sampling import draw_seed, multinomial, randint, randperm
 from ..tensor import Tensor
 from .dataset import defined_with
 
 T_co = TypeVar("T_co", covariant=True)
 
-_SEED_LIMIT = 1 << 62  # leaves room in int64 to add a batch number
 
 
 class Sampler(Generic[T_co]):
@@ -185,11 +184,6 @@ def order(sampler: Any, seed: int | None) -> Iterator[Any]:
         by_seed: Iterator[Any] = sampler.order(seed)
         return by_seed
     return iter(sampler)
-
-
-def draw_seed(generator: Generator | None) -> int:
-    """One number from the generator, default tensorlite's own."""
-    return int(randint(_SEED_LIMIT, (), generator=generator).item())
 
 
 def batch_count(items: int, batch_size: int, drop_last: bool) -> int:

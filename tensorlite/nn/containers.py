@@ -8,6 +8,8 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from ..errors import OutOfRangeError
 from ..tensor import Tensor
+from .activation import ReLU
+from .linear import Linear
 from .module import Module, indent
 from .parameter import Parameter
 
@@ -116,7 +118,7 @@ class Sequential(_Row[Module]):
     """Calls its modules one after the other, each with the result of the one before.
 
     Takes modules, or one OrderedDict of names to modules. Supports len, iteration, indexing, slicing, append,
-    insert, extend and pop.
+    insert, extend and pop. A Linear and the ReLU behind it are computed as one operation, unless either has hooks.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> model(tl.zeros(4, 2)).shape
@@ -132,14 +134,27 @@ class Sequential(_Row[Module]):
             self.extend(args)
 
     def forward(self, input: Any) -> Tensor:
-        for module in list(self.__dict__.values()):
-            if isinstance(module, Module):
+        modules = [module for module in self.__dict__.values() if isinstance(module, Module)]
+        last = len(modules) - 1
+        is_done = False  # by the module before
+        for i, module in enumerate(modules):
+            if is_done:
+                is_done = False
+            elif i < last and type(module) is Linear and _is_plain(module, Linear) and _is_plain(modules[i + 1], ReLU):
+                input = module(input, relu=True)
+                is_done = True
+            else:
                 input = module(input)
         result: Tensor = input
         return result
 
     def _like(self, items: list[tuple[str, Module]]) -> Self:
         return type(self)(dict(items))
+
+
+def _is_plain(module: Module, kind: type[Module]) -> bool:
+    """Whether a module does what its class does, and nothing else: no subclass, no hooks, no forward of its own."""
+    return type(module) is kind and module._hooks is None and "forward" not in module.__dict__
 
 
 class ModuleList(_Row[Module]):

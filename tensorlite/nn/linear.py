@@ -44,8 +44,9 @@ class Linear(Module):
             if parameter is not None:
                 init.uniform_(parameter, -bound, bound)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.linear(input, self.weight, self.bias)
+    def forward(self, input: Tensor, *, relu: bool = False) -> Tensor:
+        """x Wᵀ + b; with `relu` max(x Wᵀ + b, 0) in one operation, which Sequential asks for before an nn.ReLU."""
+        return (ops.linear_relu if relu else ops.linear)(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

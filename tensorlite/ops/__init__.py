@@ -19,6 +19,7 @@ from .activation import softplus_grad as softplus_grad
 from .activation import softsign as softsign
 from .activation import tanh as tanh
 from .activation import tanh_grad as tanh_grad
+from .dropout import dropout as dropout
 from .elementwise import abs as abs
 from .elementwise import acos as acos
 from .elementwise import acosh as acosh
@@ -77,6 +78,7 @@ from .fused import layer_norm as layer_norm
 from .fused import layer_norm_grad as layer_norm_grad
 from .fused import layer_norm_weight_grad as layer_norm_weight_grad
 from .fused import linear as linear
+from .fused import linear_relu as linear_relu
 from .index import argsort as argsort
 from .index import diff as diff
 from .index import gather as gather

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..autograd.op import op
-from ..autograd.tape import Var
+from ..autograd.op import NONE, Op, _unpack, op
+from ..autograd.tape import Node, Var, wrap
 from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
+from .activation import relu_grad
 from .elementwise import div, mul, sub, where
 from .logic import ne
 from .matmul import _matmul, require_same_dtype
@@ -39,16 +42,76 @@ def _linear_weight(g: Any, x: Any) -> Any:
     return _matmul_tn(g, x)
 
 
+def _linear_bias(g: Any) -> Any:
+    return _sum(g, dims=tuple(range(g.ndim - 1)), keepdim=False)
+
+
 _linear.name = "linear"
 _linear.rules(
     x=lambda g, weight: _matmul(g, weight),
     weight=lambda g, x: _linear_weight(g, x),
-    bias=lambda g: _sum(g, dims=tuple(range(g.ndim - 1)), keepdim=False),
+    bias=lambda g: _linear_bias(g),
+)
+
+
+class _LinearReluOp(Op):
+    """The op of linear_relu, whose gradients share one: that of what the ReLU was applied to."""
+
+    def gradients(self, node: Node, g: Any, create_graph: bool,
+                  useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
+        if create_graph:  # by the rules, which can be differentiated
+            yield from super().gradients(node, g, create_graph, useful)
+            return
+        x, weight, bias = [parent is not None and (useful is None or parent in useful) for parent in node.parents]
+        saved = _unpack(node, g.backend, create_graph)
+        if bias:
+            slope, total = _relu_bias_grad(g, saved["out"])
+            yield 2, total
+        else:
+            slope = relu_grad(g, saved["out"])
+        if x:
+            yield 0, _matmul(slope, saved["weight"])
+        if weight:
+            yield 1, _linear_weight(slope, saved["x"])
+
+
+def _relu_bias_grad(g: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """relu_grad(g, y), and the sum of its columns."""
+    be, shape, dtype = g.backend, g.array.shape, g.array.dtype
+    slope, total = be.empty(shape, dtype), be.empty(shape[-1:], dtype)
+    be.run("relu_bias_grad", (slope, total), g.array, y.array)
+    return wrap(slope, be), wrap(total, be)
+
+
+@functools.partial(_LinearReluOp, promote=NONE, view=False)
+def _linear_relu(be: Backend, x: Array, weight: Array, bias: Array) -> Array:
+    return be.fill("linear_relu", (*x.shape[:-1], weight.shape[0]), x.dtype, x, weight, bias)
+
+
+_linear_relu.name = "linear_relu"
+_linear_relu.rules(
+    x=lambda g, out, weight: _matmul(relu_grad(g, out), weight),
+    weight=lambda g, out, x: _linear_weight(relu_grad(g, out), x),
+    bias=lambda g, out: _linear_bias(relu_grad(g, out)),
 )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b for x (..., in), W (out, in), b (out,). Raises ShapeError or DTypeError naming both operands."""
+    return _affine(_linear, x, weight, bias)
+
+
+def linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """max(x Wᵀ + b, 0), with operands and errors as linear has them: a ReLU behind it without a pass of its own.
+
+    >>> tl.ops.linear_relu(tl.ones(1, 2), tl.tensor([[1., 2.], [-3., 2.]]), tl.tensor([0.5, 0.]))
+    tensor([[3.5000, 0.0000]])
+    """
+    return _affine(_linear_relu, x, weight, bias)
+
+
+def _affine(function: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """linear or linear_relu, of operands that fit."""
     if not isinstance(x, Var):
         raise DTypeError(f"linear: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
     if x.array.dtype is not weight.array.dtype:
@@ -59,8 +122,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None and bias.array.shape != weight.array.shape[:1]:
         raise ShapeError(f"linear: bias has shape {tuple(bias.shape)}, expected {tuple(weight.shape[:1])}")
     if x.array.ndim == 1:  # the rules multiply matrices
-        return _linear(unsqueeze(x, 0), weight, bias).squeeze(0)
-    return _linear(x, weight, bias)
+        return function(unsqueeze(x, 0), weight, bias).squeeze(0)
+    return function(x, weight, bias)
 
 
 @op

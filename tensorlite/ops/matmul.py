@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..autograd.autocast import autocasts, meets
 from ..autograd.op import as_inputs, op
 from ..autograd.tape import Var
 from ..backends import Array, Backend, normalize_dims
@@ -29,7 +30,7 @@ _matmul.rules(x=lambda g, y: _matmul(g, transpose(y, -2, -1)), y=lambda g, x: _m
 
 def require_same_dtype(name: str, x: Any, y: Any) -> None:
     """Raise DTypeError where two factors differ: a silent float64 would halve the speed."""
-    if x.array.dtype != y.array.dtype:
+    if x.array.dtype != y.array.dtype and not meets(x, y):
         raise DTypeError(
             f"{name}: expected operands of one dtype, got {x.dtype.name} {tuple(x.shape)} and {y.dtype.name} "
             f"{tuple(y.shape)}; NumPy arrays of floats are float64 unless made float32: use .float() or .to(dtype)")
@@ -85,11 +86,13 @@ def mv(x: Tensor, y: Tensor) -> Tensor:
     return _exact("mv", x, y, (2, 1))
 
 
+@autocasts
 def dot(x: Tensor, y: Tensor) -> Tensor:
     """Σ xᵢyᵢ of two vectors of equal length."""
     return _exact("dot", x, y, (1, 1))
 
 
+@autocasts
 def addmm(input: Tensor, x: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta·input + alpha·(x @ y)."""
     product = mm(x, y)
@@ -110,6 +113,7 @@ def trace(x: Tensor) -> Tensor:
     return sum(diagonal(x))
 
 
+@autocasts
 def tensordot(x: Tensor, y: Tensor, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
     """Σ over pairs of dimensions: the last `dims` of x with the first of y, or the pairs listed in two sequences."""
     if isinstance(dims, int):

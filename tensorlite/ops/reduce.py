@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import dtypes
+from ..autograd.autocast import autocasts
 from ..autograd.op import Op, op
 from ..backends import Array, Backend, normalize_dim, normalize_dims
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -301,6 +302,7 @@ def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
 
 
 @numpy_names
+@autocasts
 @computed_wide
 def norm(x: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """(Σ|x|ᵖ)^(1/p) over `dim`; p may be inf, -inf, 0 (count of nonzeros) or 'fro' (2). The gradient at x = 0 is 0."""

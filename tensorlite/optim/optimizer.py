@@ -1,8 +1,8 @@
-"""`Optimizer`: parameter groups, state, hooks, and the loop that hands each parameter to its update kernel.
+"""`Optimizer`: parameter groups, state, hooks, and the loop that hands the parameters to their update kernel.
 
 A subclass adds a table entry: `_check` says which options are valid, `_plan` names the kernel, the state
-tensors it takes and its options. The rest is here. An update is one call through `Backend.run` on raw arrays:
-nothing is recorded and no mode is switched, so an interrupt leaves none switched. A gradient is never changed.
+tensors it takes and its options. The rest is here. The update of a group is one call through `Backend.run` on raw
+arrays: nothing is recorded and no mode is switched, so an interrupt leaves none switched. A gradient is never changed.
 
 What changes between steps (step number, learning rate) reaches the kernel in device memory, never as a Python
 number: a recorded step can be replayed with the learning rate of the day.
@@ -22,11 +22,14 @@ import numpy as np
 from .. import dtypes
 from ..autograd.mode import grad_enabled
 from ..autograd.tape import wrap
-from ..backends import Array, Backend
+from ..backends import Array, Backend, recording
 from ..errors import ArgumentError, ShapeError
 from ..hooks import RemovableHandle
+from ..nn.utils import change_all
 from ..tensor import Tensor
+from . import recorded
 from .groups import Group, Params, as_groups, check_param, listed, named
+from .recorded import Rate, learning_rate
 
 Closure = Callable[[], Any]
 
@@ -34,11 +37,10 @@ SCALAR_STATE = frozenset({"step", "mu_product", "eta", "mu"})  # 0-d float32, as
 NOT_OURS = frozenset({"foreach", "fused", "capturable", "differentiable"})  # how PyTorch computes, not what
 
 _FLOAT32 = dtypes.float32.numpy
-_FLOAT64 = dtypes.float64.numpy
 
 
 class Plan(NamedTuple):
-    """How one group is updated: `kernel(param, grad, lr, *state, **options)`.
+    """How one group is updated: `kernel(params, grads, lr, *state, **options)`.
 
     `slots` names the state in the kernel's order; None stands for state that these options do without. The
     last name is of a tensor with the parameter's shape.
@@ -47,23 +49,6 @@ class Plan(NamedTuple):
     kernel: str
     slots: tuple[str | None, ...]
     options: dict[str, Any]
-
-
-class _Rate:
-    """The learning rate of a group in the memory of one device."""
-
-    __slots__ = ("array", "backend", "value")
-
-    def __init__(self, backend: Backend, value: float) -> None:
-        self.backend = backend
-        self.array = backend.fill("fill", (), _FLOAT64, value)
-        self.value = value
-
-    def set(self, value: float) -> None:
-        """Write a changed value; not through the door, since a recording must not repeat the old one."""
-        if value != self.value:
-            self.backend.overwrite(self.array, value)
-            self.value = value
 
 
 class Optimizer:
@@ -83,7 +68,8 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._rates: dict[tuple[int, Backend], _Rate] = {}
+        self._rates: dict[tuple[int, Backend], Rate] = {}
+        self._found_inf: Tensor | None = None  # 0-d float32: where it is not 0, a step changes nothing (GradScaler)
         self._pre_hooks: dict[int, Callable[..., Any]] = {}
         self._post_hooks: dict[int, Callable[..., Any]] = {}
         self._stepped = False  # for the schedulers' warning
@@ -113,6 +99,8 @@ class Optimizer:
 
     def step(self, closure: Closure | None = None) -> Any:
         """Update every parameter that has a gradient. Returns the loss if a `closure` computes it anew."""
+        if recording.active is not None:
+            recorded.prepare(self)
         if self._pre_hooks:
             closure = self._run_pre_hooks(closure)
         loss = self._update(closure)
@@ -129,46 +117,60 @@ class Optimizer:
         return loss
 
     def _update_group(self, index: int, group: Group) -> None:
+        """Hand the parameters of a group to the kernel: those of one device and dtype together, in their order."""
         kernel, slots, options = self._plan(group)
         if not kernel:
             raise NotImplementedError(f"{type(self).__name__} has neither a kernel nor a step() of its own")
         names = [name for name in slots if name is not None]
-        backend: Backend | None = None
-        rate: Array = None
+        first_options = self._first_options(options)
+        batches: dict[tuple[Backend, np.dtype[Any], bool], list[list[Array]]] = {}
+        batch: tuple[Any, ...] = (None, None, None)  # that of the parameter before
         for param in group["params"]:
             grad = param.grad
             if grad is None:
                 continue
-            if param.backend is not backend:
-                backend = param.backend
-                rate = self._rate(index, backend, float(group["lr"]))
+            arrays = [param.array, grad.array]
+            param._bump()
             used = options
-            state: dict[str, Any] = {}
             if names:
                 state = self.state[param]
                 held = state.get(names[-1])
-                if (held is None or held.backend is not backend or held.array.dtype is not param.array.dtype
+                if (held is None or held.backend is not param.backend or held.array.dtype is not param.array.dtype
                         or len(state) < len(names)):
                     self._prepare(param, group, names)
                     if held is None:
-                        used = self._first_options(options)
-            arguments: list[Array | None] = []
-            for name in slots:
-                if name is None:
-                    arguments.append(None)
-                else:
+                        used = first_options
+                for name in names:
                     tensor = state[name]
                     tensor._bump()
-                    arguments.append(tensor.array)
-            param._bump()
-            backend.run(kernel, param.array, grad.array, rate, *arguments, **used)
+                    arrays.append(tensor.array)
+            of_param = param.backend, param.array.dtype, used is options
+            if of_param != batch:
+                batch = of_param
+                rows = batches.setdefault(batch, [])
+            rows.append(arrays)
+        for (backend, _, is_usual), rows in batches.items():
+            params, grads, *states = zip(*rows, strict=True)
+            given = iter(states)
+            backend.run(kernel, params, grads, self._rate(index, backend, group),
+                        *[None if name is None else next(given) for name in slots],
+                        **self._unless_skipped(backend, options if is_usual else first_options))
 
-    def _rate(self, index: int, backend: Backend, value: float) -> Array:
+    def _rate(self, index: int, backend: Backend, group: Group) -> Array:
+        value = learning_rate(group)
         rate = self._rates.get((index, backend))
         if rate is None:
-            rate = self._rates[index, backend] = _Rate(backend, value)
+            recorded.refuse_first_step(self, "room for its learning rate")
+            rate = self._rates[index, backend] = Rate(backend, value)
         rate.set(value)
         return rate.array
+
+    def _unless_skipped(self, backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+        """The options, and what makes the kernel change nothing, where there is such a thing."""
+        found_inf = self._found_inf
+        if found_inf is None:
+            return options
+        return {**options, "skip": found_inf.to(backend.device).array}
 
     def _prepare(self, param: Tensor, group: Group, names: list[str]) -> None:
         """Make the state that is missing, and bring the rest to the parameter's device and dtype."""
@@ -177,6 +179,7 @@ class Optimizer:
             shape, dtype = _state_form(name, param)
             held = state.get(name)
             if held is None:
+                recorded.refuse_first_step(self, f"the state {name!r} of a parameter")
                 value = self._initial(name, group)
                 state[name] = wrap(param.backend.fill("fill", shape, dtype, value), param.backend)
             elif held.backend is not param.backend or held.array.dtype != dtype:
@@ -208,18 +211,19 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with 0 in place."""
+        filled = []
         for group in self.param_groups:
             for param in group["params"]:
-                grad = param.grad
-                if grad is None:
-                    continue
                 if set_to_none:
                     param.grad = None
                     continue
+                grad = param.grad
+                if grad is None:
+                    continue
                 if grad.requires_grad:
                     param.grad = grad = grad.detach()
-                grad.backend.run("fill", grad.array, 0)
-                grad._bump()
+                filled.append(grad)
+        change_all("many_fill", filled, 0)
 
     def add_param_group(self, param_group: Group) -> None:
         """Optimize further parameters, with options of their own where given: {'params': ..., 'lr': 0.1}."""

@@ -47,4 +47,6 @@ class SGD(Optimizer):
 
     @staticmethod
     def _first_options(options: dict[str, Any]) -> dict[str, Any]:
+        if not options["dampening"]:
+            return options
         return {**options, "dampening": 0}  # from a buffer of 0, this makes the buffer the gradient itself

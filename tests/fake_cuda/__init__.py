@@ -1,8 +1,8 @@
-"""The CUDA backend without a GPU: real CuPy and NVRTC above a stand-in for the driver, the runtime and cuBLAS.
+"""The CUDA backend without a GPU: real CuPy and NVRTC above stand-ins for driver, runtime, cuBLAS and cuBLASLt.
 
-`install()` must run before CuPy is imported. It builds two libraries of this folder with the host's C++ compiler, loads
-them under the names of NVIDIA's, and redirects the CUDA runtime that CuPy links statically. Kernels that are launched
-run in the simulator, from the same source. It patches the running process for good: use a process of its own.
+`install()` must run before CuPy is imported. It builds libraries of this folder with the host's compiler, loads them
+under the names of NVIDIA's, and redirects the CUDA runtime that CuPy links statically. Kernels that are launched run in
+the simulator, from the same source. It patches the running process for good: use a process of its own.
 
     PYTHONPATH=tests pytest -p fake_cuda.plugin tests/test_ops.py     # the devices present are then cpu, cuda:sim, cuda
 
@@ -26,11 +26,12 @@ import types
 from pathlib import Path
 from typing import Any
 
-from tensorlite.backends import get, host, kernel_sources, simulator_library
+from tensorlite.backends import get, host, kernel_sources, simulator_check, simulator_library
 from tensorlite.errors import DeviceError
 
 FOLDER = Path(__file__).resolve().parent
 LAUNCH_FAILURE = 719  # cudaErrorLaunchFailure
+SIZER = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)
 LAUNCHER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint), ctypes.c_uint,
                             ctypes.c_void_p)
 
@@ -48,20 +49,54 @@ def missing() -> str | None:
     return None
 
 
+def run_tests(*paths: str) -> str | None:
+    """Run test files in a process of their own, with the stand-in; what they say if one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "fake_cuda.plugin", "-p", "no:cacheprovider", *paths]
+    finished = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(FOLDER.parent)}, cwd=FOLDER.parent.parent,
+                              capture_output=True, text=True, check=False)
+    return finished.stdout + finished.stderr if finished.returncode else None
+
+
 class Driver:
     """The stand-in driver of this process."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, products: ctypes.CDLL) -> None:
         self.library = library
-        self.library.fake_launches.restype = ctypes.c_ulonglong
-        self.library.fake_last_stream.restype = ctypes.c_void_p
+        self._products = products  # cuBLASLt
+        products.fake_products.restype = ctypes.c_ulonglong
+        products.fake_descriptions.restype = ctypes.c_longlong
+        library.fake_launches.restype = ctypes.c_ulonglong
+        library.fake_objects.restype = ctypes.c_longlong
+        library.fake_last_stream.restype = ctypes.c_void_p
         self.functions: dict[int, Any] = {}  # the driver's handle -> the simulator's function, or how to load it
         self._launcher = LAUNCHER(self._launch)  # kept alive
+        self._sizer = SIZER(lambda handle: simulator_check.chosen(self._function(handle)).arguments_size)
+        library.fake_on_sizing(self._sizer)
         self.run_kernels(True)
 
     @property
     def launches(self) -> int:
+        """Kernels that ran, those of graphs among them."""
         return int(self.library.fake_launches())
+
+    @property
+    def products(self) -> int:
+        """Products of cuBLASLt that ran."""
+        return int(self._products.fake_products())
+
+    @property
+    def descriptions(self) -> int:
+        """Descriptors, layouts and preferences of cuBLASLt that there are."""
+        return int(self._products.fake_descriptions())
+
+    @property
+    def objects(self) -> int:
+        """Streams, events and graphs that there are."""
+        return int(self.library.fake_objects())
+
+    def refuse_products(self, wanted: bool) -> None:
+        """Whether cuBLASLt knows no way to multiply."""
+        self._products.fake_refuse_products(wanted)
 
     @property
     def last_stream(self) -> int:
@@ -85,10 +120,13 @@ class Driver:
         return 0
 
     def _simulate(self, handle: int, geometry: tuple[int, ...], shared: int, arguments: int) -> None:
+        simulator_library.launch(self._function(handle), geometry[:3], geometry[3:], shared, arguments)
+
+    def _function(self, handle: int) -> Any:
         function = self.functions[handle]
         if callable(function):
             function = self.functions[handle] = function()
-        simulator_library.launch(function, geometry[:3], geometry[3:], shared, arguments)
+        return function
 
 
 _installed: Driver | None = None
@@ -105,10 +143,11 @@ def install() -> Driver:
     if _installed is None:
         if "cupy" in sys.modules:
             raise RuntimeError("install the stand-in driver before CuPy is imported")
-        driver = ctypes.CDLL(str(_build("driver.cpp", "libcuda.so.1")), mode=ctypes.RTLD_GLOBAL)
+        driver = ctypes.CDLL(str(_build(["driver.cpp", "streams.cpp"], "libcuda.so.1")), mode=ctypes.RTLD_GLOBAL)
         _load_blas()
+        products = ctypes.CDLL(str(_build(["cublaslt.cpp"], "libcublasLt.so.12")))
         _redirect_runtime(driver)
-        _installed = Driver(driver)
+        _installed = Driver(driver, products)
         _watch_loading(_installed)
     return _installed
 
@@ -120,19 +159,21 @@ def _compiler() -> str | None:
         return None
 
 
-def _build(source: str, name: str, extra: str = "") -> Path:
-    """A shared library `name` of one file of this folder and more text, built once per content."""
-    text = (FOLDER / source).read_text(encoding="utf-8") + extra
-    folder = kernel_sources.cache_folder() / "fake_cuda" / hashlib.sha256(text.encode()).hexdigest()[:16]
+def _build(sources: list[str], name: str, extra: str = "") -> Path:
+    """A shared library `name` of files of this folder and more text, built once per content."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.h"))]
+    texts += [(FOLDER / source).read_text(encoding="utf-8") for source in sources]
+    content = hashlib.sha256("".join([*texts, extra]).encode()).hexdigest()[:16]
+    folder = kernel_sources.cache_folder() / "fake_cuda" / content
     library = folder / name
     if not library.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{name}.{os.getpid()}"
         versions = folder / "versions"  # as NVIDIA's libraries name theirs
         versions.write_text(f"{name} {{ global: *; }};\n", encoding="utf-8")
-        command = [str(_compiler()), "-std=c++17", "-O2", "-fPIC", "-shared", "-x", "c++", "-",
-                   f"-Wl,-soname,{name}", f"-Wl,--version-script={versions}", "-o", str(unfinished)]
-        subprocess.run(command, input=text, text=True, check=True)
+        command = [str(_compiler()), "-std=c++17", "-O2", "-fPIC", "-shared", *[str(FOLDER / each) for each in sources],
+                   "-x", "c++", "-", f"-Wl,-soname,{name}", f"-Wl,--version-script={versions}", "-o", str(unfinished)]
+        subprocess.run(command, input=extra, text=True, check=True)
         os.replace(unfinished, library)
     return library
 
@@ -156,9 +197,9 @@ def _load_blas() -> None:
     written = (FOLDER / "cublas.cpp").read_text(encoding="utf-8")
     wanted = [fields[-1].partition("@")[0] for fields in _symbols(wrapper, "-D", "--undefined-only")]
     refusing = [name for name in wanted if name.startswith("cublas") and f" {name}(" not in written]
-    extra = 'extern "C" {\n' + "".join(f"int {name}() {{ return not_supported; }}\n" for name in refusing) + "}\n"
+    extra = 'extern "C" {\n' + "".join(f"int {name}() {{ return 15; }}\n" for name in refusing) + "}\n"
     name = _soname(wrapper)
-    ctypes.CDLL(str(_build("cublas.cpp", name, extra)), mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(str(_build(["cublas.cpp"], name, extra)), mode=ctypes.RTLD_GLOBAL)
 
 
 def _soname(wrapper: str) -> str:

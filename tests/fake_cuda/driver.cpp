@@ -1,35 +1,32 @@
-// A stand-in for NVIDIA's driver library and CUDA's runtime: device memory is host memory, streams are done at once,
-// and a launch calls back into Python, which runs the same kernel in the simulator.
+// A stand-in for NVIDIA's driver library and CUDA's runtime: device memory is host memory, and a launch calls back into
+// Python, which runs the same kernel in the simulator. Streams are in streams.cpp.
 //
 // Strict where a real driver is, so that tests find what would fail there: a launch needs a context in its thread, and
 // the device on which its module was loaded; memory is limited; an unknown runtime call is an error.
 //
 // Functions cu* are the driver's own names. Functions fake_cuda* take the place of the runtime's cuda*, which CuPy links
 // statically: `fake_redirect` writes a jump over those.
+#include "driver.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
+#include <string>
+
+thread_local int current_device = 0;
+thread_local bool has_context = false;
+void* last_stream = nullptr;
 
 namespace {
 
-enum Status {
-  success = 0,
-  invalid_value = 1,
-  out_of_memory = 2,
-  invalid_device = 101,
-  invalid_context = 201,
-  not_found = 500,
-  not_supported = 801,
-  invalid_handle = 400,
-};
-
-using Launcher = int (*)(void* function, const unsigned* grid_and_block, unsigned shared, void* arguments);
+using Launcher = int (*)(void* function, const unsigned* grid_and_block, unsigned shared, const void* arguments);
+using Sizer = size_t (*)(void* function);  // bytes of a kernel's arguments
 
 struct Function {
   int device;
@@ -48,11 +45,8 @@ int devices = 2;
 size_t capacity = size_t(8) << 30;  // of each device
 int capability = 90;
 Launcher launcher = nullptr;
+Sizer sizer = nullptr;
 unsigned long long launches = 0;
-void* last_stream = nullptr;  // of the last launch
-
-thread_local int current_device = 0;
-thread_local bool has_context = false;
 
 int allocate(void** address, size_t size, int device) {
   std::lock_guard<std::mutex> lock(mutex);
@@ -76,17 +70,11 @@ int release(void* address) {
   return success;
 }
 
-double now_in_ms() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
-}
-
 }  // namespace
 
 extern "C" {
 
-// --- for the tests ----------------------------------------------------------------------------------------------------
+// --- for the tests ---------------------------------------------------------------------------------------------------
 
 void fake_configure(int count, size_t bytes, int major_minor) {
   devices = count;
@@ -95,6 +83,8 @@ void fake_configure(int count, size_t bytes, int major_minor) {
 }
 
 void fake_on_launch(Launcher callback) { launcher = callback; }
+
+void fake_on_sizing(Sizer callback) { sizer = callback; }
 
 unsigned long long fake_launches() { return launches; }
 
@@ -112,7 +102,7 @@ int fake_redirect(uintptr_t address, uintptr_t target) {
 
 int fake_unsupported() { return not_supported; }
 
-// --- the driver -------------------------------------------------------------------------------------------------------
+// --- the driver ------------------------------------------------------------------------------------------------------
 
 int cuInit(unsigned) { return 100; }  // NVRTC asks: there is no device for it to ask about
 int cuGetExportTable(const void** table, const void*) {
@@ -174,14 +164,19 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
   if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx * by * bz == 0 || bx * by * bz > 1024) {
     return invalid_value;
   }
-  ++launches;
   last_stream = stream;
-  if (launcher == nullptr) return success;
-  const unsigned grid_and_block[6] = {gx, gy, gz, bx, by, bz};
-  return launcher(function, grid_and_block, shared, arguments[0]);
+  const auto run = [=](const void* packed) {
+    ++launches;
+    if (launcher == nullptr) return int(success);
+    const unsigned grid_and_block[6] = {gx, gy, gz, bx, by, bz};
+    return launcher(function, grid_and_block, shared, packed);
+  };
+  if (!is_capturing(stream)) return submit(stream, [&] { return run(arguments[0]); });
+  const std::string copied(static_cast<const char*>(arguments[0]), sizer(function));  // the caller's buffer will change
+  return submit(stream, [=] { return run(copied.data()); });
 }
 
-// --- the runtime: devices ---------------------------------------------------------------------------------------------
+// --- the runtime: devices --------------------------------------------------------------------------------------------
 
 int fake_cudaGetDeviceCount(int* count) {
   *count = devices;
@@ -215,7 +210,7 @@ int fake_cudaGetDeviceProperties(void* properties, int) {
 }
 int fake_cudaDriverGetVersion(int* version) { return cuDriverGetVersion(version); }
 int fake_cudaRuntimeGetVersion(int* version) { return cuDriverGetVersion(version); }
-int fake_cudaDeviceSynchronize() { return success; }
+int fake_cudaDeviceSynchronize() { return whole_device_call(); }
 int fake_cudaGetLastError() { return success; }
 const char* fake_cudaGetErrorName(int status) { return status == out_of_memory ? "cudaErrorMemoryAllocation" : "cudaError"; }
 const char* fake_cudaGetErrorString(int status) {
@@ -224,43 +219,58 @@ const char* fake_cudaGetErrorString(int status) {
   return text;
 }
 
-// --- the runtime: memory ----------------------------------------------------------------------------------------------
+// --- the runtime: memory ---------------------------------------------------------------------------------------------
 
 int fake_cudaMalloc(void** address, size_t size) {
   has_context = true;
+  if (const int status = unsafe_call()) return status;
   return allocate(address, size, current_device);
 }
 int fake_cudaFree(void* address) {
   has_context = true;
+  if (const int status = unsafe_call()) return status;
   return release(address);
 }
 int fake_cudaHostAlloc(void** address, size_t size, unsigned) {
   has_context = true;
+  if (const int status = unsafe_call()) return status;
   return allocate(address, size, -1);
 }
-int fake_cudaFreeHost(void* address) { return release(address); }
+int fake_cudaFreeHost(void* address) {
+  if (const int status = unsafe_call()) return status;
+  return release(address);
+}
 int fake_cudaMemGetInfo(size_t* free, size_t* total) {
   std::lock_guard<std::mutex> lock(mutex);
   *free = capacity - used[current_device];
   *total = capacity;
   return success;
 }
-int fake_cudaMemcpy(void* to, const void* from, size_t size, int) {
+int fake_cudaMemcpyAsync(void* to, const void* from, size_t size, int, void* stream) {
   has_context = true;
-  memcpy(to, from, size);
-  return success;
+  return submit(stream, [=] {
+    memcpy(to, from, size);
+    return success;
+  });
 }
-int fake_cudaMemcpyAsync(void* to, const void* from, size_t size, int, void*) {
-  return fake_cudaMemcpy(to, from, size, 0);
+int fake_cudaMemcpy(void* to, const void* from, size_t size, int kind) {
+  if (const int status = unsafe_call()) return status;
+  return fake_cudaMemcpyAsync(to, from, size, kind, nullptr);
 }
-int fake_cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t size, void*) {
-  return fake_cudaMemcpy(to, from, size, 0);
+int fake_cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t size, void* stream) {
+  return fake_cudaMemcpyAsync(to, from, size, 0, stream);
+}
+int fake_cudaMemsetAsync(void* address, int value, size_t size, void* stream) {
+  has_context = true;
+  return submit(stream, [=] {
+    memset(address, value, size);
+    return success;
+  });
 }
 int fake_cudaMemset(void* address, int value, size_t size) {
-  memset(address, value, size);
-  return success;
+  if (const int status = unsafe_call()) return status;
+  return fake_cudaMemsetAsync(address, value, size, nullptr);
 }
-int fake_cudaMemsetAsync(void* address, int value, size_t size, void*) { return fake_cudaMemset(address, value, size); }
 
 struct PointerAttributes {
   int type;  // 0 unregistered, 1 host, 2 device
@@ -277,49 +287,6 @@ int fake_cudaPointerGetAttributes(PointerAttributes* attributes, const void* add
   if (uintptr_t(address) >= found->first + found->second.size) return success;
   const int device = found->second.device;
   *attributes = {device < 0 ? 1 : 2, device < 0 ? 0 : device, const_cast<void*>(address), nullptr};
-  return success;
-}
-
-// --- the runtime: streams and events, done as soon as they are asked for --------------------------------------------------
-
-int fake_cudaStreamCreateWithPriority(void** stream, unsigned, int) {
-  has_context = true;
-  *stream = new int(current_device);
-  return success;
-}
-int fake_cudaStreamCreateWithFlags(void** stream, unsigned flags) {
-  return fake_cudaStreamCreateWithPriority(stream, flags, 0);
-}
-int fake_cudaStreamCreate(void** stream) { return fake_cudaStreamCreateWithPriority(stream, 0, 0); }
-int fake_cudaStreamDestroy(void* stream) {
-  delete static_cast<int*>(stream);
-  return success;
-}
-int fake_cudaStreamSynchronize(void*) { return success; }
-int fake_cudaStreamQuery(void*) { return success; }
-int fake_cudaStreamWaitEvent(void*, void*, unsigned) { return success; }
-int fake_cudaStreamIsCapturing(void*, int* capturing) {
-  *capturing = 0;
-  return success;
-}
-
-int fake_cudaEventCreateWithFlags(void** event, unsigned) {
-  *event = new double(0);
-  return success;
-}
-int fake_cudaEventCreate(void** event) { return fake_cudaEventCreateWithFlags(event, 0); }
-int fake_cudaEventDestroy(void* event) {
-  delete static_cast<double*>(event);
-  return success;
-}
-int fake_cudaEventRecord(void* event, void*) {
-  *static_cast<double*>(event) = now_in_ms();
-  return success;
-}
-int fake_cudaEventQuery(void*) { return success; }
-int fake_cudaEventSynchronize(void*) { return success; }
-int fake_cudaEventElapsedTime(float* ms, void* start, void* end) {
-  *ms = float(*static_cast<double*>(end) - *static_cast<double*>(start));
   return success;
 }
 

@@ -71,6 +71,8 @@ class _PerThread(threading.local):
 class KernelBackend(Backend):
     """A device that runs the kernels of kernels/."""
 
+    redraws_masks = True
+
     def __init__(self, kernels: Mapping[str, Launcher]) -> None:
         self.kernels = kernels
         self._functions: dict[Instance, Any] = {}

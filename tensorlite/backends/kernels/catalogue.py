@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from . import (
     Instance,
     Launcher,
+    amp,
     cross_entropy,
+    dropout,
     elementwise,
     index,
     layer_norm,
+    linear,
+    many,
     matmul,
     movement,
     muon,
@@ -22,8 +26,8 @@ from . import (
     sort,
 )
 
-_FAMILIES = (cross_entropy, elementwise, index, layer_norm, matmul, movement, muon, optimizer, random, reduce, scan,
-             softmax, sort)
+_FAMILIES = (amp, cross_entropy, dropout, elementwise, index, layer_norm, linear, many, matmul, movement, muon,
+             optimizer, random, reduce, scan, softmax, sort)
 
 TABLE: dict[str, Launcher] = {name: launcher for family in _FAMILIES for name, launcher in family.TABLE.items()}
 

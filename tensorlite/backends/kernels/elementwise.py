@@ -62,7 +62,8 @@ FORMULAS: dict[str, Formula] = {
     **_rows("T>T", (dtypes.bool_, *INTEGERS), "bitwise_not"),
     **_rows("T>b", FLOATS, "isnan isinf isfinite signbit"),
     **_rows("T>b", ANY, "logical_not"),
-    **_rows("TT>T", FLOATS, "div atan2 copysign logaddexp leaky_relu elu sigmoid_grad tanh_grad silu_grad gelu_grad"),
+    **_rows("TT>T", FLOATS, "div atan2 copysign logaddexp leaky_relu elu sigmoid_grad tanh_grad silu_grad gelu_grad "
+                            "bias_relu"),
     **_rows("TT>T", NUMBERS, "sub floor_divide remainder fmod pow relu_grad"),
     **_rows("TT>T", ANY, "add mul maximum minimum"),
     **_rows("TT>T", (dtypes.bool_, *INTEGERS), "bitwise_and bitwise_or bitwise_xor"),
@@ -336,7 +337,7 @@ TABLE: dict[str, Launcher] = {name: elementwise for name in FORMULAS} | {
     "floor_divide": divide, "remainder": divide, "fmod": divide,
     **dict.fromkeys(_COMPARISONS, compare),
 }
-del TABLE["cube"]  # only behind pow
+del TABLE["cube"], TABLE["bias_relu"]  # only behind pow and linear_relu
 
 
 # --- all instances there are ----------------------------------------------------------------------------------------

@@ -17,21 +17,26 @@ from . import Instance, KernelBackend, Launcher, optimizer
 _FLOAT32 = np.dtype(np.float32)
 
 
-def muon_step(backend: KernelBackend, kernel: str, param: Array, args: tuple[Any, ...],
+def muon_step(backend: KernelBackend, kernel: str, params: tuple[Array, ...], args: tuple[Any, ...],
               options: dict[str, Any]) -> None:
-    """One step of Muon on a matrix; see backends/cpu_optim.py for the arguments."""
-    if not param.size:
-        return
-    grad, rate, momentum_buffer = args
-    rows, columns = param.shape
-    ratio = 0.2 * math.sqrt(max(rows, columns)) if options["match_rms"] else math.sqrt(max(1, rows / columns))
-    wide = _FLOAT32 if param.dtype.char in NARROW else param.dtype
-    direction = backend.empty(param.shape, wide)
-    backend.kernels["copy"](backend, "copy", direction, (grad,), {})
-    optimizer.update(backend, "muon_momentum", direction, (direction, rate, momentum_buffer), options)
-    direction = _orthogonalize(backend, direction, options["ns_coefficients"], options["eps"], options["ns_steps"])
-    optimizer.update(backend, "muon_apply", param, (param, rate, direction),
-                     {"weight_decay": options["weight_decay"], "ratio": ratio})
+    """One step of Muon on matrices; see backends/cpu_optim.py for the arguments."""
+    skip = options.get("skip")
+    grads, rate, buffers = args
+    for param, grad, momentum_buffer in zip(params, grads, buffers, strict=True):
+        if not param.size:
+            continue
+        direction = backend.empty(param.shape, _FLOAT32 if param.dtype.char in NARROW else param.dtype)
+        backend.kernels["copy"](backend, "copy", direction, (grad,), {})
+        optimizer.update(backend, "muon_momentum", (direction,), ((direction,), rate, (momentum_buffer,)), options)
+        direction = _orthogonalize(backend, direction, options["ns_coefficients"], options["eps"], options["ns_steps"])
+        applied = {"weight_decay": options["weight_decay"], "ratio": _ratio(param.shape, options["match_rms"])}
+        optimizer.update(backend, "muon_apply", (param,), ((param,), rate, (direction,)), {**applied, "skip": skip})
+
+
+def _ratio(shape: tuple[int, ...], match_rms: bool) -> float:
+    """By how much the step of a matrix is longer than the learning rate."""
+    rows, columns = shape
+    return 0.2 * math.sqrt(max(rows, columns)) if match_rms else math.sqrt(max(1, rows / columns))
 
 
 def _orthogonalize(backend: KernelBackend, x: Array, coefficients: tuple[float, float, float], eps: float,

@@ -1,12 +1,15 @@
-"""Optimizer kernels: one parameter and its state, updated in place by a rule of kernels/updates.cuh.
+"""Optimizer kernels: many parameters and their state, updated in place by a rule of kernels/updates.cuh.
 
-Contract: that of backends/cpu_optim.py, `kernel(param, grad, lr, *state, **options)`. The states come with the 0-d ones
-first; None stands for one that the options do without. `RULES` says how a rule's struct is packed.
+Contract: that of backends/cpu_optim.py, `kernel(params, grads, lr, *state, skip=None, **options)`. The states come with
+the 0-d ones first; None stands for one that the options do without. `RULES` says how a rule's struct is packed.
+
+Parameters whose arrays are dense share a launch, any other has one for itself. Parameters that overlap in memory are
+updated one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
@@ -14,15 +17,12 @@ from typing import Any, NamedTuple
 
 from ... import dtypes
 from .. import NARROW, Array
-from . import THREADS, Grid, Instance, KernelBackend, Launcher, Plan
-from .layout import c_type, coalesce, dims_fields, element_strides, packed_dims
+from . import THREADS, WARP, Instance, KernelBackend, Launcher, Plan, segments
+from .layout import c_type, dims_fields, packed_dims
 
 FILE = "optimizer.cu"
-MAX_COUNTS = 3  # as in kernels/updates.cuh
-MAX_STATES = 3
 
 ALONE = 4096  # elements up to which one block does it all, since a launch more would take longer
-MAX_BLOCKS = 4096  # beyond that, a block updates more elements, so that computing its constants stays cheap
 
 _FLOATS = tuple(d for d in dtypes.ALL if d.is_floating_point)
 
@@ -40,6 +40,16 @@ class Rule:
     numbers: tuple[str, ...]
     flags: tuple[str, ...] = ("maximize",)
     optional: tuple[int, ...] = ()
+
+    @property
+    def arrays(self) -> int:
+        """The operands with the parameter's shape: parameter, gradient and states."""
+        return 2 + self.states
+
+    @property
+    def rooms(self) -> tuple[int, int]:
+        """How many parameters a launch holds."""
+        return segments.capacities(self.arrays + self.counts)
 
     @cached_property
     def chosen(self) -> itemgetter[str]:
@@ -71,83 +81,126 @@ RULES: dict[str, Rule] = {
 }
 
 
-class _Update(NamedTuple):
-    """The launch that updates the elements, and the function that advances the 0-d states after it, if needed."""
+Arrays = tuple[Array, ...]
+Operands = Sequence[Arrays | None]  # each a tuple with an array per parameter; None: done without
+
+
+class _Part(NamedTuple):
+    """A launch, the parameters that it updates, and the function that advances their 0-d states afterwards, if any."""
 
     plan: Plan
+    numbers: Sequence[int]
     advance: Any
 
 
-def update(backend: KernelBackend, kernel: str, param: Array, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """One step of a rule: `param` and the states change."""
-    rule = RULES[kernel]
-    scalars = args[1:2 + rule.counts]  # the learning rate and the 0-d states
-    arrays = (param, args[0], *args[2 + rule.counts:])
+class _Update(NamedTuple):
+    """The launches for parameters of these layouts, if the parameters lie apart."""
+
+    apart: segments.Apart
+    parts: list[_Part]
+
+
+def update(backend: KernelBackend, kernel: str, params: Arrays, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """One step of a rule: `params` and the states change, unless `skip` is not 0."""
+    if not params:
+        return
+    rule, (grads, rate, *rest) = RULES[kernel], args
+    operands = [params, grads, *rest[rule.counts:], *rest[:rule.counts]]
     chosen = rule.chosen(options)
-    address = backend.address
-    key: list[Any] = [kernel, chosen, param.dtype.char, param.shape]
-    pointers: list[int] = []
-    together = 0
-    for array in arrays:
-        if array is None:
-            key.append(None)
-            pointers.append(0)
-        else:
-            key.append(array.strides)
-            pointer = address(array)
-            together |= pointer
-            pointers.append(pointer)
-    aligned = together % 16 == 0
-    key.append(aligned)
-    known = tuple(key)
-    found = backend.plans.get(known)
+    layouts = [None if arrays is None else tuple([a.strides for a in arrays]) for arrays in operands[:rule.arrays]]
+    key = (kernel, chosen, params[0].dtype.char, tuple([a.shape for a in params]), *layouts)
+    found = backend.plans.get(key)
     if found is None:
-        found = backend.remember(known, _plan(backend, kernel, arrays, chosen, aligned))
-    pointers += (0,) * (MAX_STATES - rule.states)
-    pointers += [address(scalar) for scalar in scalars]
-    pointers += (0,) * (MAX_COUNTS - rule.counts)
-    plan, advance = found
-    backend.start(plan, (param, *args), *pointers)
-    if advance is not None:
-        backend.launch(advance, (1, 1, 1), (1, 1, 1), 0, plan.arguments, (param, *args))
+        parts = list(_parts(backend, kernel, operands, chosen))
+        found = backend.remember(key, _Update(segments.Apart(params), parts))
+    pointers = [None if arrays is None else list(map(backend.address, arrays)) for arrays in operands]
+    if not found.apart.at(pointers[0]):
+        for i in range(len(params)):
+            each = [arrays and (arrays[i],) for arrays in (params, grads, *rest)]
+            update(backend, kernel, each[0], (each[1], rate, *each[2:]), options)
+        return
+    skip = options.get("skip")
+    fixed = (backend.address(rate), 0 if skip is None else backend.address(skip))
+    touched = (params, *args, skip)
+    for plan, numbers, advance in found.parts:
+        backend.start(plan, touched, *fixed, *[held[i] for held in pointers if held is not None for i in numbers])
+        if advance is not None:
+            backend.launch(advance, (1, 1, 1), (WARP, 1, 1), 0, plan.arguments, touched)
 
 
-def _plan(backend: KernelBackend, kernel: str, arrays: tuple[Array, ...], chosen: tuple[Any, ...],
-          aligned: bool) -> _Update:
-    """The plan for arrays (param, grad and states) of these layouts."""
-    rule, param = RULES[kernel], arrays[0]
-    shape = param.shape if param.size else ()  # of an empty parameter only the 0-d states change
-    operands = arrays + (None,) * (2 + MAX_STATES - len(arrays))
-    sizes, steps = coalesce(shape, *[element_strides(a, shape) if a is not None and shape else (0,) * len(shape)
-                                     for a in operands])
-    held = {step for step, a in zip(steps[0], operands, strict=True) if a is not None}
-    is_vectorised = aligned and len(sizes) == 1 and (param.size < 2 or held == {1})
-    wide = 4 if param.dtype.char in NARROW else param.dtype.itemsize
-    grid = _grid(param.size, 16 // wide if is_vectorised else 1)
-    expression = _expression("vectorised" if is_vectorised else "strided", rule, c_type(param.dtype))
-    changing = "P" * (2 + MAX_STATES + 1 + MAX_COUNTS)
-    values = [param.size, *packed_dims(kernel, sizes, steps), *chosen,
-              *[operands[2 + place] is not None for place in rule.optional]]
-    plan = backend.plan(Instance(FILE, expression), changing, f"q{dims_fields(2 + MAX_STATES)}{rule.fields}", values,
-                        grid, (THREADS, 1, 1), siblings=_all_expressions())
-    if grid[0] == 1 or not rule.counts:
-        return _Update(plan, None)
-    return _Update(plan, backend.function(Instance(FILE, _advance(rule)), _all_expressions()))
+def _parts(backend: KernelBackend, kernel: str, operands: Operands, chosen: tuple[Any, ...]) -> Iterator[_Part]:
+    """The launches for these parameters: dense ones together, each of the others by itself."""
+    rule = RULES[kernel]
+    dense: list[int] = []
+    for i in range(len(operands[0] or ())):
+        if segments.is_flat(_arrays_of(rule, operands, i)):
+            dense.append(i)
+        else:
+            yield _strided(backend, kernel, operands, chosen, i)
+    for room, numbers in segments.batches(dense, rule.rooms):
+        yield _dense(backend, kernel, operands, chosen, numbers, room)
 
 
-def _grid(size: int, per_thread: int) -> Grid:
-    """As many blocks as there is work for, within limits."""
-    if size <= ALONE:
-        return 1, 1, 1
-    return min(-(-size // (per_thread * THREADS)), MAX_BLOCKS), 1, 1
+def _arrays_of(rule: Rule, operands: Operands, number: int) -> list[Array]:
+    """The arrays of one parameter, None for a state that it does without."""
+    return [None if held is None else held[number] for held in operands[:rule.arrays]]
 
 
-def _expression(template: str, rule: Rule, dtype: str) -> str:
-    return f"{template}<updates::{rule.name}, {dtype}>"
+def _dense(backend: KernelBackend, kernel: str, operands: Operands, chosen: tuple[Any, ...], numbers: Sequence[int],
+           room: int) -> _Part:
+    rule, params = RULES[kernel], operands[0] or ()
+    counts = [params[i].size for i in numbers]
+    width = 16 // (4 if params[0].dtype.char in NARROW else params[0].dtype.itemsize)
+    grids = [segments.blocks(count, width, ALONE) for count in counts]
+    launch = _Launch("packed", room, sum(grids), segments.threads(max(counts), width), max(grids) > 1)
+    return _part(backend, rule, operands, chosen, numbers, launch, segments.flat_fields(room),
+                 segments.flat_values(counts, grids, room))
 
 
-def _advance(rule: Rule) -> str:
-    return f"advance<updates::{rule.name}>"
+def _strided(backend: KernelBackend, kernel: str, operands: Operands, chosen: tuple[Any, ...], number: int) -> _Part:
+    rule = RULES[kernel]
+    arrays = _arrays_of(rule, operands, number)
+    count = arrays[0].size
+    grid = segments.blocks(count, 1, ALONE)
+    values = [1, count, grid, *packed_dims(kernel, *segments.dims(arrays))]
+    return _part(backend, rule, operands, chosen, (number,), _Launch("strided", 1, grid, THREADS, grid > 1),
+                 f"qqq{dims_fields(rule.arrays)}", values)
+
+
+class _Launch(NamedTuple):
+    """A template, the parameters that its struct has room for, the grid, and whether blocks share a parameter."""
+
+    template: str
+    room: int
+    grid: int
+    block: int
+    is_shared: bool
+
+
+def _part(backend: KernelBackend, rule: Rule, operands: Operands, chosen: tuple[Any, ...], numbers: Sequence[int],
+          launch: _Launch, fields: str, values: Sequence[int]) -> _Part:
+    """A launch for some parameters, with these fields and values of its layout."""
+    params = operands[0] or ()
+    expression = _expression(launch.template, rule, c_type(params[0].dtype), launch.room)
+    flags = [operands[2 + place] is not None for place in rule.optional]
+    changing = f"PP{segments.pointer_fields(operands, len(numbers), launch.room)}"
+    plan = backend.plan(Instance(FILE, expression), changing, f"{fields}{rule.fields}", [*values, *chosen, *flags],
+                        (launch.grid, 1, 1), (launch.block, 1, 1), siblings=_all_expressions())
+    if not (launch.is_shared and rule.counts):
+        return _Part(plan, numbers, None)
+    advance = Instance(FILE, _advance(launch.template, rule, launch.room))
+    return _Part(plan, numbers, backend.function(advance, _all_expressions()))
+
+
+def _expression(template: str, rule: Rule, dtype: str, room: int) -> str:
+    arguments = f"updates::{rule.name}, {dtype}"
+    return f"packed<{arguments}, {room}>" if template == "packed" else f"strided<{arguments}>"
+
+
+def _advance(template: str, rule: Rule, room: int) -> str:
+    """The instance that advances the 0-d states after a launch of a template."""
+    layout = f"Flat<{room}>" if template == "packed" else f"Strided<{rule.arrays}>"
+    return f"advance<updates::{rule.name}, {layout}>"
 
 
 @cache
@@ -162,8 +215,9 @@ TABLE: dict[str, Launcher] = {kernel: update for kernel in RULES if kernel.endsw
 def instances() -> Iterator[Instance]:
     """Every instance that a call can reach."""
     for rule in RULES.values():
-        for dtype in _FLOATS:
-            for template in ("vectorised", "strided"):
-                yield Instance(FILE, _expression(template, rule, dtype.c_type))
-        if rule.counts:
-            yield Instance(FILE, _advance(rule))
+        for template, rooms in (("packed", rule.rooms), ("strided", (1,))):
+            for room in rooms:
+                for dtype in _FLOATS:
+                    yield Instance(FILE, _expression(template, rule, dtype.c_type, room))
+                if rule.counts:
+                    yield Instance(FILE, _advance(template, rule, room))

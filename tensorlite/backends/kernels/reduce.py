@@ -22,7 +22,7 @@ from .elementwise import ANY, FLOATS, refusal
 from .layout import c_type, coalesce, dims_fields, element_strides, index_type, merge, packed_dims, power_of_two
 
 FILE = "reduce.cu"
-AHEAD = 4  # accesses that a thread has in flight, as in reduce.cu
+AHEAD = 4  # accesses that a thread has in flight, as in columns.cuh
 COLUMNS = 4  # neighbouring results of a thread of `columns`, at most
 MAX_STATE = 24  # bytes of a reducer's state, as in reduce.cu
 BLOCKS = 1024  # as many as a large GPU runs at the same time
@@ -102,7 +102,7 @@ def reduce(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...
     key = (kernel, x.dtype.char, x.shape, x.strides, out.dtype.char, out.strides, source % 16, *params.values())
     known = backend.plans.get(key)
     if known is None:
-        known = backend.remember(key, _plan(backend, kernel, out, x, source % 16 == 0, **params))
+        known = backend.remember(key, plan(backend, kernel, out, x, source % 16 == 0, **params))
     first, finish, states = known
     if finish is None:
         backend.start(first, (out, x), source, backend.address(out), 0)
@@ -113,8 +113,9 @@ def reduce(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...
     backend.start(finish, (out, scratch), 0, backend.address(out), partial)
 
 
-def _plan(backend: KernelBackend, kernel: str, out: Array, x: Array, aligned: bool, dims: tuple[int, ...],
-          correction: float = 0) -> Reduction:
+def plan(backend: KernelBackend, kernel: str, out: Array, x: Array, aligned: bool, dims: tuple[int, ...],
+         correction: float = 0) -> Reduction:
+    """The launches of a call; `aligned` says whether x starts at a multiple of 16 bytes."""
     if dtypes.from_numpy(x.dtype) not in REDUCERS[kernel] or out.dtype != _result(kernel, x.dtype):
         raise refusal(kernel, (x,))
     geometry = _geometry(kernel, out, x, dims)
@@ -158,6 +159,11 @@ def _geometry(kernel: str, out: Array, x: Array, dims: tuple[int, ...]) -> Geome
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def layout(kernel: str, out: Array, x: Array, dims: tuple[int, ...], aligned: bool) -> Layout:
+    """How `plan` lays out the threads of that call."""
+    return _layout(_geometry(kernel, out, x, dims), x.dtype.itemsize, aligned)
 
 
 def _layout(geometry: Geometry, itemsize: int, aligned: bool) -> Layout:

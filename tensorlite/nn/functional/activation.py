@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ... import ops
+from ...autograd.autocast import autocasts
 from ...dtypes import DType
 from ...errors import ArgumentError, ShapeError
 from ...inplace import change
@@ -42,6 +43,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return _apply(lambda x: ops.leaky_relu(x, negative_slope=negative_slope), input, inplace)
 
 
+@autocasts
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight·x. weight has 1 value, or one per channel (dimension 1 of the input).
 
@@ -85,6 +87,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return _apply(ops.silu, input, inplace)
 
 
+@autocasts
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x·tanh(softplus(x)). Misra 2019."""
     return _apply(lambda x: x * ops.tanh(ops.softplus(x)), input, inplace)
@@ -95,6 +98,7 @@ def sigmoid(input: Tensor) -> Tensor:
     return ops.sigmoid(input)
 
 
+@autocasts
 def logsigmoid(input: Tensor) -> Tensor:
     """ln σ(x), finite for every finite x."""
     return ops.logsigmoid(input)

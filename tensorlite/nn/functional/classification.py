@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import ops
+from ...autograd.autocast import autocasts
 from ...backends import Array
 from ...dtypes import INTEGER
 from ...errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
@@ -56,6 +57,7 @@ def _is_plain(logits: Array, target: Array) -> bool:
     return bool(logits.ndim == 2 and target.ndim == 1 and target.dtype.kind in "iu" and len(logits) == len(target))
 
 
+@autocasts
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100,
              reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """-x_y, where the input x holds log-probabilities: cross_entropy without its log_softmax; ids only."""

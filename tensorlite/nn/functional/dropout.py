@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ...creation import empty_like
+from ... import ops
 from ...errors import ArgumentError
-from ...random import Generator, fill_bernoulli_
+from ...inplace import change
+from ...random import Generator
 from ...tensor import Tensor
 
 
@@ -20,10 +21,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     check_probability(p)
     if not training or p == 0:
         return input
-    mask = empty_like(input)
-    fill_bernoulli_(mask, 1 - p, generator)
-    mask = mask * (1 / (1 - p) if p < 1 else 0.0)
-    return input.mul_(mask) if inplace else input * mask
+    return change(input, ops.dropout, p, generator) if inplace else ops.dropout(input, p, generator)
 
 
 def check_probability(p: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ops
+from ...autograd.autocast import autocasts
 from ...errors import ShapeError
 from ...tensor import Tensor
 
@@ -18,6 +19,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return ops.linear(input, weight, bias)
 
 
+@autocasts
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y_k = x₁ᵀ W_k x₂ + b_k: inputs (..., in1) and (..., in2), weight (out, in1, in2), result (..., out)."""
     ends = (*input1.shape[-1:], *input2.shape[-1:])

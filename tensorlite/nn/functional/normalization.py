@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ... import ops
+from ...autograd.autocast import autocasts
 from ...errors import ShapeError
 from ...tensor import Tensor
 
@@ -70,6 +71,7 @@ def _batch_statistics(x: Tensor, running_mean: Tensor | None, running_var: Tenso
     return mean, var
 
 
+@autocasts
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(‖x‖ₚ, eps) along dim.
 

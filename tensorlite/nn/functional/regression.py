@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from ... import ops
+from ...autograd.autocast import autocasts
 from ...autograd.op import FLOAT, op
 from ...backends import Array, Backend
 from ...errors import ArgumentError, ShapeError
@@ -53,6 +54,7 @@ def check_same_shape(name: str, input: Tensor, target: Tensor) -> None:
                      f"wrong loss; {cure} (see .unsqueeze(1) and .squeeze(1))")
 
 
+@autocasts
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """(x - t)². Raises ShapeError if the shapes differ.
 
@@ -64,12 +66,14 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", sample_w
     return reduce(ops.square(input - target), reduction, sample_weight)
 
 
+@autocasts
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """|x - t|; the derivative at 0 is 0. Raises ShapeError if the shapes differ."""
     check_same_shape("l1_loss", input, target)
     return reduce(ops.abs(input - target), reduction, sample_weight)
 
 
+@autocasts
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0,
                    sample_weight: Tensor | None = None) -> Tensor:
     """½d²/beta where |d| < beta, else |d| - ½beta, with d = x - t; beta = 0 gives l1_loss. Girshick 2015.
@@ -84,6 +88,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
     return reduce(_huber(input - target, beta) * (1 / beta), reduction, sample_weight)
 
 
+@autocasts
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                *, sample_weight: Tensor | None = None) -> Tensor:
     """½d² where |d| <= delta, else delta·(|d| - ½delta), with d = x - t. Huber 1964.
@@ -102,6 +107,7 @@ def _huber(d: Tensor, delta: float) -> Tensor:
     return c * (d - c * 0.5)
 
 
+@autocasts
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean",
                          sample_weight: Tensor | None = None) -> Tensor:
     """-(t·ln x + (1-t)·ln(1-x)) for probabilities x, each logarithm at least -100, as in PyTorch.
@@ -136,6 +142,7 @@ _bce.rules(  # at saturation finite, where the chain of the logarithms would giv
 )
 
 
+@autocasts
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, *,
                                      reduction: str = "mean", pos_weight: Tensor | None = None,
                                      sample_weight: Tensor | None = None) -> Tensor:
@@ -152,6 +159,7 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     return reduce(loss if weight is None else loss * weight, reduction, sample_weight)
 
 
+@autocasts
 def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False,
            sample_weight: Tensor | None = None) -> Tensor:
     """t·(ln t - x), where the input x is a *log*-probability; exp(t)·(t - x) with `log_target`. 0·ln 0 is 0.
@@ -170,6 +178,7 @@ def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target
     return reduce(loss, "sum", sample_weight) * (1 / input.shape[0] if input.ndim and input.shape[0] else math.nan)
 
 
+@autocasts
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x₁·x₂ / (max(‖x₁‖, eps)·max(‖x₂‖, eps)) along dim; the inputs broadcast.
 
@@ -181,6 +190,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return (first * second).sum(dim)
 
 
+@autocasts
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """‖x₁ - x₂ + eps‖ₚ over the last dimension; the inputs broadcast."""
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)

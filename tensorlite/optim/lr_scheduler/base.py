@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...backends import recording
 from ...errors import ArgumentError
 from ..optimizer import Optimizer
 
@@ -77,6 +78,7 @@ class LRScheduler:
             )
 
     def _set(self, values: Sequence[float]) -> None:
+        recording.refuse("a learning rate scheduler, which computes in Python,")
         for group, lr in zip(self.optimizer.param_groups, values, strict=True):
             group["lr"] = lr
         self._last_lr = present(self.optimizer)
