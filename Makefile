@@ -8,17 +8,22 @@
 #                                  static checks of every kernel
 #   make gpu                       all that a machine with an NVIDIA GPU can say, in nine minutes: tests, compute-sanitizer,
 #                                  benchmarks, MNIST; with the packages of $(PYTHON), nothing is installed
-#   make lint | size | bench | clean
+#   make bench                     figures of this machine's CPU beside torch, JAX and tinygrad, and docs/benchmarks.md made
+#                                  of them: ten minutes, or three with ARGS=--quick; TENSORLITE_DATA names MNIST's folder
+#   make lint | size | clean
 
 PYTHON ?= python3
 TORCH_VERSION := 2.13.0
+RIVALS := jax==0.10.2 tinygrad==0.14.0
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 
+RIVALS_STAMP := $(VENV)/.installed-rivals
 CUDA_STAMP := $(VENV)/.installed-cuda
-CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_missing.py tests/test_devices.py tests/test_ops.py::test_gradient \
+CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py \
+	tests/test_capture.py tests/test_devices.py tests/test_ops.py::test_gradient \
 	tests/test_ops.py::test_results_do_not_depend_on_strides
 
 .PHONY: mnist test lint bench test-cuda gpu size clean
@@ -33,10 +38,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed $(TORCH_STAMP)
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/mnist_job.py
+bench: $(RIVALS_STAMP)
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 test-cuda: $(CUDA_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pytest -p fake_cuda.plugin -k "cuda and not cuda:sim" $(CUDA_TESTS) $(ARGS)
@@ -67,6 +70,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 
 $(CUDA_STAMP): pyproject.toml | $(VENV)/.created
 	$(INSTALL) --editable '.[dev,test-cuda]'
+	@touch $@
+
+$(RIVALS_STAMP): pyproject.toml $(TORCH_STAMP) | $(VENV)/.created
+	$(INSTALL) --editable '.[plot]' $(RIVALS)
 	@touch $@
 
 $(TORCH_STAMP): | $(VENV)/.created

@@ -12,7 +12,8 @@ import tensorlite as tl
 from tensorlite import nn, optim
 
 # The files of device "cuda" import CuPy: their doctests are looked for where it is installed.
-NEED_CUPY = [f"tensorlite/backends/{name}.py" for name in ("cublas", "cuda", "cupy_import", "nvrtc")]
+NEED_CUPY = [f"tensorlite/backends/{name}.py"
+             for name in ("cublas", "cublaslt", "cuda", "cuda_graph", "cupy_import", "nvrtc")]
 collect_ignore = [] if importlib.util.find_spec("cupy") else NEED_CUPY
 
 

@@ -5,6 +5,7 @@
     python examples/mnist.py --epochs 20 --resume run.safetensors # ... from which a run goes on, bit for bit
     python examples/mnist.py --plot digits.png                    # curves, and digits that were taken for others
     python examples/mnist.py --device cuda                        # on a GPU; all digits are moved there at the start
+    python examples/mnist.py --device cuda --precision bf16       # matrices multiplied in 16 bits; fp16 scales the loss
     python examples/mnist.py --device cuda:sim --digits 256 --hidden 16   # its kernels without a GPU: slow, so a few
 
 The digits come from --data or TENSORLITE_DATA, the cache, or a download; without all of them the small sample inside
@@ -23,9 +24,12 @@ from tqdm import tqdm
 
 import tensorlite as tl
 from tensorlite import nn, optim
+from tensorlite.amp import GradScaler, autocast
 from tensorlite.data import DataLoader, TensorDataset, load_mnist
 from tensorlite.data.mnist import MnistArrays
 from tensorlite.nn import functional as F
+
+PRECISIONS = {"float32": None, "bf16": tl.bfloat16, "fp16": tl.float16}
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
@@ -44,20 +48,33 @@ def as_tensors(images: np.ndarray, labels: np.ndarray, device: str) -> tuple[tl.
     return tl.from_numpy(pixels).to(device), tl.from_numpy(labels).long().to(device)
 
 
-def train_epoch(model: nn.Module, loader: DataLoader, optimizer: optim.Optimizer, title: str) -> tuple[float, float]:
+def training_step(model: nn.Module, optimizer: optim.Optimizer, scaler: GradScaler, region: autocast) -> tl.Captured:
+    """The step for a batch: its mean loss, and how many digits it took for what they are."""
+
+    @tl.capture  # recorded at the second call, then replayed without the Python in between
+    def step(x: tl.Tensor, y: tl.Tensor) -> tuple[tl.Tensor, tl.Tensor]:
+        with region:
+            scores = model(x)
+            loss = F.cross_entropy(scores, y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach(), (scores.argmax(1) == y).sum()
+
+    return step
+
+
+def train_epoch(model: nn.Module, step: tl.Captured, loader: DataLoader, title: str) -> tuple[float, float]:
     """One pass over the training digits; the mean loss and the accuracy on the way."""
     model.train()
-    loss_sum = right = 0  # of tensors: a .item() in every step would wait for a GPU
+    loss_sum = right_sum = 0  # of tensors: a .item() in every step would wait for a GPU
     for x, y in tqdm(loader, title, leave=False, disable=None):  # None: a bar on a terminal only
-        scores = model(x)
-        loss = F.cross_entropy(scores, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss_sum = loss_sum + loss.detach() * len(y)
-        right = right + (scores.argmax(1) == y).sum()
+        loss, right = step(x, y)
+        loss_sum = loss_sum + loss * len(y)
+        right_sum = right_sum + right
     count = len(loader.dataset)
-    return float(loss_sum) / count, float(right) / count
+    return float(loss_sum) / count, float(right_sum) / count
 
 
 @tl.no_grad()
@@ -94,6 +111,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3, help="Adam's step size; a resumed run keeps its own")
     parser.add_argument("--decay", type=float, default=0.8, help="the step size shrinks to this part after every epoch")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="what matrices are multiplied in")
     parser.add_argument("--hidden", type=int, nargs="*", default=[256, 128], help="sizes of the hidden layers")
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
     parser.add_argument("--digits", type=int, help="use the first so many training and test digits alone")
@@ -117,14 +135,19 @@ def main() -> None:
     model = mlp([28 * 28, *options.hidden, 10]).to(options.device)
     optimizer = optim.Adam(model.parameters(), lr=options.lr)
     scheduler = optim.lr_scheduler.ExponentialLR(optimizer, options.decay)
+    narrow = PRECISIONS[options.precision]
+    region = autocast(options.device, narrow, enabled=narrow is not None)
+    scaler = GradScaler(options.device, enabled=narrow is tl.float16)
+    step = training_step(model, optimizer, scaler, region)
     history: dict[str, list[float]] = {"training loss": [], "training accuracy": [], "test accuracy": []}
     if options.resume:
-        saved = tl.load_checkpoint(options.resume, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader)
+        saved = tl.load_checkpoint(options.resume, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader,
+                                   scaler=scaler)
         history = saved["history"]
 
     for epoch in range(len(history["test accuracy"]) + 1, options.epochs + 1):
         start = time.perf_counter()
-        loss, accuracy = train_epoch(model, loader, optimizer, f"epoch {epoch}/{options.epochs}")
+        loss, accuracy = train_epoch(model, step, loader, f"epoch {epoch}/{options.epochs}")
         scheduler.step()
         test = (predict(model, test_x) == test_y).float().mean().item()
         for values, value in zip(history.values(), (loss, accuracy, test), strict=True):
@@ -134,7 +157,7 @@ def main() -> None:
               flush=True)
         if options.save:
             tl.save_checkpoint(options.save, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader,
-                               epoch=epoch, history=history)
+                               scaler=scaler, epoch=epoch, history=history)
 
     print(f"test accuracy {history['test accuracy'][-1]:.2%}")
     if options.plot:

@@ -8,12 +8,16 @@ part of the import time.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import amp as amp
 from . import autograd as autograd
 from . import cuda as cuda
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
 from . import random as random
+from .amp import autocast as autocast
+from .amp import get_autocast_dtype as get_autocast_dtype
+from .amp import is_autocast_enabled as is_autocast_enabled
 from .autograd import enable_grad as enable_grad
 from .autograd import inference_mode as inference_mode
 from .autograd import is_grad_enabled as is_grad_enabled
@@ -23,6 +27,8 @@ from .backends import Device as Device
 from .backends import as_device as as_device
 from .backends.precision import get_float32_matmul_precision as get_float32_matmul_precision
 from .backends.precision import set_float32_matmul_precision as set_float32_matmul_precision
+from .capture import Captured as Captured
+from .capture import capture as capture
 from .creation import arange as arange
 from .creation import as_tensor as as_tensor
 from .creation import asarray as asarray
@@ -247,12 +253,14 @@ from .tensor import Tensor as Tensor
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import insight as insight
     from . import simulator as simulator
     from . import testing as testing
     from .backends.config import show_config as show_config
     from .backends.cpu_compiled import compile_kernels as compile_kernels
     from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
     from .custom import kernel as kernel
+    from .insight import profile as profile
 
 # Other names of the same things, as PyTorch and NumPy have them.
 arccos = acos
@@ -292,11 +300,12 @@ __version__ = "0.1.0"
 
 
 # Functions, and the modules that have them.
-_LAZY = {"compile_kernels": "backends.cpu_compiled", "kernel": "custom", "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
+_LAZY = {"compile_kernels": "backends.cpu_compiled", "kernel": "custom", "profile": "insight",
+         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "simulator", "testing"):
+    if name in ("data", "insight", "simulator", "testing"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

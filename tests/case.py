@@ -196,6 +196,16 @@ def cross_entropy_grad(g: Any, x: Any) -> Any:
     return g / 3 * (softmax(x, 1) - np.eye(4)[LABELS])
 
 
+def dropped(x: tl.Tensor) -> tl.Tensor:
+    return ops.dropout(x, 0.25, tl.Generator(x.device).manual_seed(5))
+
+
+def dropout_mask(shape: Shape) -> np.ndarray:
+    """That of `dropped`, by NumPy's generator, which counts up before it computes a block."""
+    words = np.random.Philox(key=5, counter=2**256 - 1).random_raw(math.prod(shape))
+    return ((words >> 11) * 2.0**-53 < 0.75).reshape(shape) / 0.75
+
+
 LABELS = np.array([2, 0, 3])
 INDEX = np.array([[2, 0, 1], [0, 0, 3]])  # into dimension 1 of (2, 4)
 MASK = np.array([[True, False, True, True], [False, False, True, False], [True, True, False, False]])

@@ -18,7 +18,7 @@ import pytest
 import tensorlite as tl
 from tensorlite import dtypes, ops, testing
 from tensorlite.autograd.op import op
-from tensorlite.backends import Device, cpu, get
+from tensorlite.backends import Backend, Device, cpu, get
 
 PACKAGE = Path(tl.__file__).parent
 CORE = ["dtypes.py", "creation.py", "tensor.py", "inplace.py", "numpy_protocol.py", "testing.py",
@@ -177,6 +177,8 @@ ROWS: dict[str, Row] = {
     "no device": (lambda: tl.device(1.5), tl.DeviceError, "a device is a name such as 'cpu' or 'cuda:0', got 1.5"),
     "kernel": (lambda: get("cpu").run("nonesuch", np.zeros(1)),
                tl.DeviceError, "device 'cpu' has no kernel 'nonesuch'"),
+    "recorder": (lambda: Backend.recorder(get("cpu")), tl.DeviceError,
+                 "device 'cpu' cannot record work for replay; run the step without tl.capture"),
     "two devices": (lambda: vector() + elsewhere(), tl.DeviceError,
                     r"add: expected all tensors on one device, got \(3,\) on 'cpu', \(3,\) on 'cuda:7'"),
     "broadcast": (lambda: vector(2, 3) + vector(4), tl.ShapeError,

@@ -82,7 +82,7 @@ def test_on_a_gpu_the_sanitizer_watches_the_kernel_tests(gpu: ModuleType, monkey
     for tool in ("memcheck", "racecheck"):
         assert steps[tool].missing is None
         assert steps[tool].command[:3] == ["/bin/compute-sanitizer", "--tool", tool]
-        assert "tests/test_kernels_elementwise.py" in steps[tool].command
+        assert {"tests/test_kernels_elementwise.py", "tests/test_capture.py"} <= set(steps[tool].command)
 
 
 @pytest.mark.skipif("cuda" in tl.testing.devices(), reason="there is a GPU")
@@ -106,7 +106,10 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert {row["measured"]["cupy"].get("missing") for row in bandwidth["rows"]} <= {"not installed", "needs a GPU"}
     assert not any(row["reached"] for row in bandwidth["rows"]), "the speed of a simulation is not judged"
     step = json.loads((tmp_path / "gpu_step.json").read_text())
-    assert step["results"]["tensorlite"]["step_us"] > 0 and step["missing"]["torch-graph"] == "needs a GPU"
+    assert step["results"]["tensorlite"]["step_us"] > 0 and step["results"]["tensorlite-captured"]["step_us"] > 0
+    assert step["missing"]["torch-graph"] == "not for device cpu" and not step["ratios"]
+    (job,) = json.loads((tmp_path / "mnist_job.json").read_text())["jobs"].values()
+    assert len(job["runs"]["tensorlite"][0]["points"]) == 1, "one epoch, one test"
 
 
 # --- the choice of tests ---------------------------------------------------------------------------------------------
@@ -194,9 +197,3 @@ def test_the_device_is_kept_busy_until_all_calls_are_queued(monkeypatch: pytest.
     assert clock.device(lambda: (time.sleep(0.05), log.append("calls"))[1]) == 0.01
     assert log[:3] == ["wait", "calls", "wait"], "the calls are first made to see how long queueing takes"
     assert log.count("occupy") >= 9 and log[-5:] == ["occupy", "event", "calls", "event", "wait"]
-
-
-def test_losses_that_are_no_numbers_do_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = imported("gpu_step", "benchmarks", monkeypatch)
-    assert step.disagreement([1.0, 2.0], [1.0, 2.002]) == pytest.approx(1e-3, rel=0.01)
-    assert step.disagreement([1.0, float("nan")], [1.0, 2.0]) == float("inf")

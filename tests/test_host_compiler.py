@@ -172,3 +172,14 @@ def test_libraries_bring_no_other_compiler_runtime() -> None:
     get("cuda:sim")
     for path in (library.path, library.checked.path):
         assert not any(name in path.read_bytes() for name in (b"libtsan", b"libubsan", b"libstdc++"))
+
+
+@needs_compiler
+def test_a_build_that_goes_on_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "library.so"
+    assert not host.is_being_built(path)
+    with host._only_one(path.with_suffix(".lock")):
+        assert host.is_being_built(path)
+    assert not host.is_being_built(path)
+    path.with_suffix(".lock").touch()  # left behind by a process that was killed
+    assert not host.is_being_built(path)

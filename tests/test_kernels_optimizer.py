@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from optim_helpers import ALL
 
 import tensorlite as tl
-from tensorlite import dtypes, nn, optim
+from tensorlite import dtypes, nn, optim, simulator
 from tensorlite.backends import Backend, get
 from tensorlite.backends.kernels import optimizer as family
+from tensorlite.backends.kernels import segments
 
 FLOATS = [dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64]
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
@@ -50,6 +52,11 @@ NAMES = [f"{case[0]}-{i}" for i, case in enumerate(CASES)]
 ELEMENTWISE = CASES[:-1]  # all but Muon's, which takes matrices
 
 
+def watched(backend: Backend) -> contextlib.AbstractContextManager[None]:
+    """Under checks of bounds, alignment and races, where a device has them."""
+    return simulator.check(schedules=1) if backend.device.type == "cuda:sim" else contextlib.nullcontext()
+
+
 @pytest.fixture(params=[name for name in tl.testing.devices() if name != "cpu"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     return get(request.param)
@@ -77,8 +84,9 @@ def check(backend: Backend, case: Any, shape: tuple[int, ...], dtype: Any, steps
     there = [None if a is None else backend.from_numpy(a) for a in here]
     for grad in grads:
         for device, (p, *rest), lr in ((get("cpu"), here, rate), (backend, there, backend.from_numpy(rate))):
-            state = [None if a is None else of_state(a) for a in rest[len(scalars):]]
-            device.run(kernel, view(p), view(device.from_numpy(grad)), lr, *rest[:len(scalars)], *state, **options)
+            counting = [(a,) for a in rest[:len(scalars)]]
+            state = [None if a is None else (of_state(a),) for a in rest[len(scalars):]]
+            device.run(kernel, (view(p),), (view(device.from_numpy(grad)),), lr, *counting, *state, **options)
     step = {2: 2e-3, 4: 1e-6, 8: 1e-13}[dtype.numpy.itemsize]
     allowed = tolerance or (0.0 if backend.device.type == "cuda:sim" else step)
     for ours, theirs in zip(here, there, strict=True):
@@ -111,7 +119,7 @@ def test_views(case: Any, shape: Any, view: Any, dtype: Any, backend: Backend) -
 
 @pytest.mark.parametrize("case", ELEMENTWISE, ids=NAMES[:-1])
 def test_blocks_that_stride_over_many_elements(case: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family, "MAX_BLOCKS", 3)
+    monkeypatch.setattr(segments, "MAX_BLOCKS", 3)
     backend.plans.clear()
     check(backend, case, (9001,), dtypes.float32)
     check(backend, case, (60, 90), dtypes.float32, view=lambda x: x[:, 1:])
@@ -131,6 +139,123 @@ def test_muon(options: dict[str, Any], shape: tuple[int, int], dtype: Any, toler
     case = kernel, {**usual, **options}, counts, present
     check(backend, case, shape, dtype, tolerance=tolerance)
     check(backend, case, shape, dtype, tolerance=tolerance, view=lambda x: x.transpose(1, 0))
+
+
+# --- many parameters in one call --------------------------------------------------------------------------------------
+
+Many = tuple[str, Any, list[Any], list[Any]]  # a kernel, its options, (params, grads, *states), and their memory
+
+
+def many(backend: Backend, case: Any, dtype: Any, sizes: list[tuple[tuple[int, ...], Callable[[Any], Any]]]) -> Many:
+    """Views of random arrays, the same ones on every device; each parameter has done another number of steps."""
+    kernel, options, counts, present = case
+    rng, memory, columns = np.random.default_rng(0), [], []
+    for kind in ("param", "grad", *counts, *present):
+        if kind is False:
+            columns.append(None)
+            continue
+        held = []
+        for i, (shape, view) in enumerate(sizes):
+            if kind is True or isinstance(kind, str):
+                wide = dtype.numpy if isinstance(kind, str) else dtype.wide.numpy
+                whole = rng.uniform(0.1, 1, shape).astype(wide)
+            else:
+                whole, view = np.array(kind + i % 3, np.float32), (lambda x: x)
+            memory.append(backend.from_numpy(whole))
+            held.append(view(memory[-1]))
+        columns.append(tuple(held))
+    return kernel, options, columns, memory
+
+
+def step_many(backend: Backend, given: Many, steps: int = 2, **more: Any) -> list[np.ndarray]:
+    """All memory after some steps."""
+    kernel, options, (params, grads, *states), memory = given
+    rate = backend.from_numpy(np.array(0.01))
+    for _ in range(steps):
+        backend.run(kernel, params, grads, rate, *states, **options, **more)
+    return [backend.to_numpy(a).astype(np.float64) for a in memory]
+
+
+def whole(x: Any) -> Any:
+    return x
+
+
+LAYOUTS: list[tuple[tuple[int, ...], Callable[[Any], Any]]] = [
+    ((5,), whole), ((70, 100), whole), ((), whole), ((9, 3), lambda x: x.transpose(1, 0)), ((0, 3), whole),
+    ((64,), lambda x: x[1:]), ((8, 12), lambda x: x[:, 1:-3]), ((5003,), whole), ((61,), lambda x: x[::-1])]
+
+
+@pytest.mark.parametrize("dtype", [dtypes.bfloat16, dtypes.float32, dtypes.float64])
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=NAMES[:-1])
+def test_parameters_of_all_layouts_together(case: Any, dtype: Any, backend: Backend) -> None:
+    here = step_many(get("cpu"), many(get("cpu"), case, dtype, LAYOUTS))
+    with watched(backend):
+        there = step_many(backend, many(backend, case, dtype, LAYOUTS))
+    exact = backend.device.type == "cuda:sim"
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_allclose(theirs, ours, 0 if exact else 1e-5, 0 if exact else 1e-6)
+
+
+def launches(backend: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The functions that the backend launches from now on."""
+    seen: list[Any] = []
+    launch = backend.launch
+    monkeypatch.setattr(backend, "launch", lambda function, *args: (seen.append(function), launch(function, *args)))
+    return seen
+
+
+@pytest.mark.parametrize("case, count, expected", [
+    (CASES[3], 6, 1), (CASES[3], 66, 1), (CASES[3], 67, 2), (CASES[0], 110, 1), (CASES[-2], 111, 2)])
+def test_as_many_parameters_as_fit_share_a_launch(case: Any, count: int, expected: int, backend: Backend,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [((1 + i % 4,), whole) for i in range(count)]
+    given = many(backend, case, dtypes.float32, sizes)
+    seen = launches(backend, monkeypatch)
+    there = step_many(backend, given, steps=1)
+    assert len(seen) == expected
+    here = step_many(get("cpu"), many(get("cpu"), case, dtypes.float32, sizes), steps=1)
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_allclose(theirs, ours, 1e-6, 1e-7)
+
+
+def test_steps_are_counted_by_a_launch_more_where_blocks_share_a_parameter(backend: Backend,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    given = many(backend, CASES[3], dtypes.float32, [((3,), whole), ((family.ALONE + 1,), whole)])
+    seen = launches(backend, monkeypatch)
+    step_many(backend, given, steps=1)
+    assert len(seen) == 2 and seen[0] is not seen[1]
+    assert [float(backend.to_numpy(step)) for step in given[2][2]] == [1, 2]
+
+
+def test_parameters_that_overlap_are_updated_one_after_the_other(backend: Backend,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layouts are always the same, so that one plan serves all: where the arrays lie decides."""
+    seen = launches(backend, monkeypatch)
+    results = []
+    for device in (get("cpu"), backend):
+        kernel, options, columns, memory = many(device, CASES[1], dtypes.float32, [((12,), whole)] * 3)
+        results.append([])
+        for start, expected in ((6, 1), (3, 3), (4, 3), (0, 3), (6, 1)):
+            cut = [(held[0][:6], held[1], held[2][:6]) for held in columns]
+            cut[0] = (memory[0][:6], memory[1], memory[0][start:start + 6])
+            seen.clear()
+            results[-1] += step_many(device, (kernel, options, cut, memory), steps=1)
+            assert device is not backend or len(seen) == expected
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(theirs, ours, 1e-6)
+
+
+@pytest.mark.parametrize("device", tl.testing.devices())
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_nothing_changes_where_it_is_skipped(case: Any, device: str) -> None:
+    backend = get(device)
+    sizes = [((4, 3), whole), ((70, 100), whole), ((8, 12), lambda x: x[:, 1:-3])]
+    for value in (1.0, float("nan"), 0.0):
+        given = many(backend, case, dtypes.float32, sizes)
+        before = step_many(backend, given, steps=0)
+        after = step_many(backend, given, skip=backend.from_numpy(np.array(value, np.float32)))
+        changed = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+        assert not any(changed) if value else sum(changed) >= len(sizes)
 
 
 # --- the optimizers ---------------------------------------------------------------------------------------------------

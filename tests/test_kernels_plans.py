@@ -53,19 +53,27 @@ class A(NamedTuple):
         return memory, self.view(memory)
 
 
+def _on(backend: Backend, a: Any, seed: int) -> Any:
+    """An argument on a device."""
+    if type(a) is tuple:
+        return tuple([_on(backend, item, seed) for item in a])
+    return a.on(backend, seed)[1] if isinstance(a, A) else a
+
+
 class Call(NamedTuple):
-    """backend.run(kernel, out, *args, **params)."""
+    """backend.run(kernel, out, *args, **params); a tuple of one stands for many arrays."""
 
     kernel: str
-    out: A
+    out: Any
     args: tuple[Any, ...]
     params: Mapping[str, Any] = MappingProxyType({})
 
     def run(self, backend: Backend) -> np.ndarray:
         """All of the memory in which `out` lies, after the call."""
-        memory, out = self.out.on(backend, 99)
-        args = [a.on(backend, seed)[1] if isinstance(a, A) else a for seed, a in enumerate(self.args)]
-        backend.run(self.kernel, out, *args, **self.params)
+        many = type(self.out) is tuple
+        memory, out = (self.out[0] if many else self.out).on(backend, 99)
+        args = [_on(backend, a, seed) for seed, a in enumerate(self.args)]
+        backend.run(self.kernel, (out,) if many else out, *args, **self.params)
         return backend.to_numpy(memory)
 
 
@@ -140,6 +148,10 @@ def reduction(kernel: str, x: A, out: A, *dims: int) -> Call:
     return Call(kernel, out, (x,), {"dims": dims})
 
 
+def linear_relu(bias: A | None, dtype: Any = np.float32) -> Call:
+    return Call("linear_relu", A((3, 33), dtype=dtype), (A((3, 4), dtype=dtype), A((33, 4), dtype=dtype), bias))
+
+
 def linear(bias: A | None, out: A = A((3, 33))) -> Call:  # noqa: B008
     return Call("linear", out, (A((3, 4)), A((33, 4)), bias))
 
@@ -150,7 +162,7 @@ def random(kernel: str, out: A, *operands: A, **params: Any) -> Call:
 
 def sgd(view: View, shape: tuple[int, ...] = (401,)) -> Call:
     options = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.5, "nesterov": False, "maximize": False}
-    return Call("sgd_step", A(shape, view), (A(shape, view), A((), dtype=np.float64, high=3), None), options)
+    return Call("sgd_step", (A(shape, view),), ((A(shape, view),), A((), dtype=np.float64, high=3), None), options)
 
 
 FLOAT16, BFLOAT16, BOOL = np.float16, tl.bfloat16.numpy, np.dtype(np.bool_)
@@ -226,6 +238,9 @@ CALLS: dict[str, list[Call]] = {
         Call("copy", A((n, m)), (A((m, n), turned),)) for n, m in ((33, 31), (16, 65), (40, 32))],
     "random numbers: aligned or not, and tails": [
         random("random_uniform", out, low=0.0, high=1.0) for out in (A((43,)), A((44,), behind), A((86,), second))],
+    "linear with ReLU: with a bias, without, another one, and 16 bits": [
+        linear_relu(None), linear_relu(A((33,))), linear_relu(A((66,), second)), linear_relu(A((33,))),
+        linear_relu(A((33,), dtype=FLOAT16), FLOAT16)],
     "random choices: layouts of the operand": [
         random("random_bernoulli", A((5, 9)), p)
         for p in (A((5, 9), dtype=np.float64, high=2), A((9, 5), turned, np.float64, 2))],

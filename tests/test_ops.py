@@ -262,6 +262,7 @@ class Walk:
             if not outputs:
                 continue
             incoming = [tl.randn_like(x).requires_grad_() for x in outputs]
+            tl.autograd.grad(outputs, inputs, incoming, retain_graph=True, materialize_grads=True)
             first = tl.autograd.grad(outputs, inputs, incoming, create_graph=True, materialize_grads=True)
             second = [g for g in first if g.requires_grad]
             self.note([x._node for x in (*outputs, *second)])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import tensorlite as tl
-from tensorlite import backends, simulator
+from tensorlite import backends, ops, simulator
 from tensorlite.backends import Device, kernel_sources
 from tensorlite.backends.simulator import SimulatorBackend
 from tensorlite.nn import functional as F
@@ -37,18 +37,31 @@ def train() -> None:
     tl.optim.Adam([weight]).step()
 
 
+def clip() -> None:
+    weight = numbers(40, 3).requires_grad_()
+    weight.grad = numbers(40, 3)
+    tl.nn.utils.clip_grad_norm_([weight], 1.0)
+
+
 def layer_norm() -> None:
     x, weight = numbers(40, 70), numbers(70).requires_grad_()
     F.layer_norm(x, (70,), weight).backward(x)
 
 
+def linear_relu() -> None:
+    out = ops.linear_relu(numbers(1, 4), numbers(5, 4), numbers(5).requires_grad_())
+    out.backward(numbers(1, 5))
+
+
 # Per file, calls that run its kernels with barriers.
 CALLS: dict[str, Callable[[], Any]] = {
+    "columns.cuh": lambda: numbers(3000, 3).sum(0),
     "layer_norm.cu": layer_norm,
+    "many.cu": clip,
     "matmul.cu": lambda: numbers(70, 65) @ numbers(65, 40),
     "movement.cu": lambda: numbers(70, 65).T.contiguous(),
     "optimizer.cu": train,
-    "reduce.cu": lambda: (numbers(3, 5000).sum(1), numbers(3000, 3).sum(0)),
+    "reduce.cu": lambda: numbers(3, 5000).sum(1),
     "rows.cuh": lambda: F.layer_norm(numbers(2, 9000), (9000,)),
     "scan.cu": lambda: numbers(3, 5000).cumsum(1),
     "sort.cu": lambda: numbers(2, 3000).sort(1),
@@ -59,7 +72,10 @@ BARRIERS = [(path.name, i) for path in sorted(kernel_sources.folder().glob("*.cu
 BOUNDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "elementwise.cu": ("element) >= args.count) return", "element) > args.count) return",
                        lambda: numbers(7, 3).T[::2] * 2),
-    "reduce.cu": ("for (; at < end; at += step)", "for (; at <= end; at += step)", lambda: numbers(30, 3).sum(0)),
+    "columns.cuh": ("for (; at < end; at += step)", "for (; at <= end; at += step)", lambda: numbers(30, 3).sum(0)),
+    "dropout.cu": ("if (first + v >= args.count) return", "if (first + v > args.count) return",
+                   lambda: F.dropout(numbers(7, 3).T[::2], 0.5, generator=tl.Generator(SIM))),
+    "linear.cu": ("column < Index(args.columns)", "column <= Index(args.columns)", linear_relu),
 }
 
 

@@ -4,11 +4,12 @@
     make gpu PYTHON=python3.12 ARGS="--only tests bandwidth"
     make gpu ARGS=--dry-run             # every step on "cuda:sim" and tiny sizes; the figures mean nothing
 
-The steps: the tests of device "cuda"; compute-sanitizer's memcheck and racecheck over a sample of the kernel tests;
-GB/s of every kernel; a training step beside torch, CUDA graphs and JAX; MNIST. Each has a time limit and a process
-group of its own, and runs whatever became of the ones before. Results go to $OUT, or else to
-benchmarks/results/gpu-<name>-<date>: summary.json, op_bandwidth.json, gpu_step.json and log.txt. The exit status is 0
-if no step failed; a step that cannot run here, for want of a tool, is listed as missing.
+The steps: the tests of device "cuda"; compute-sanitizer's memcheck and racecheck over a sample of the tests of kernels
+and of capture; GB/s of every kernel; a training step, captured and eager, beside torch, torch.compile, CUDA graphs, JAX
+and CuPy; MNIST to 98 %. Each has a time limit and a process group of its own, and runs whatever became of the ones
+before. Results go to $OUT, or else to benchmarks/results/gpu-<name>-<date>: summary.json, op_bandwidth.json,
+gpu_step.json, mnist_job.json and log.txt. The exit status is 0 if no step failed; a step that cannot run here, for want
+of a tool, is listed as missing.
 """
 
 from __future__ import annotations
@@ -75,11 +76,12 @@ def steps(out: Path, dry_run: bool) -> list[Step]:
 
 
 def test_steps(device: str, dry_run: bool) -> list[Step]:
-    """All of the device's tests; a sample of the kernel tests under compute-sanitizer, which a dry run leaves out."""
+    """All of the device's tests; those of kernels and capture under compute-sanitizer, which a dry run leaves out."""
     complete = all(map(importlib.util.find_spec, ("pytest", "hypothesis")))
     without_pytest = None if complete else "needs pytest and hypothesis"
     summary = r"\d+ (?:passed|failed|skipped).* in .*"
-    kernel_tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_kernels_*.py"))
+    kernel_tests = [str(path.relative_to(ROOT)) for pattern in ("test_kernels_*.py", "test_capture*.py")
+                    for path in sorted((ROOT / "tests").glob(pattern))]
     tests = pytest_command(device, *((2, kernel_tests) if dry_run else (115, ["tests"])), parallel=not dry_run)
     listed = [Step("tests", tests, 145, summary, without_pytest)]
     found = sanitizer()
@@ -93,22 +95,25 @@ def test_steps(device: str, dry_run: bool) -> list[Step]:
 
 
 def benchmark_steps(device: str, out: Path, dry_run: bool) -> list[Step]:
-    """The two benchmarks and the example."""
-    bandwidth: Sequence[str] = ("--seconds", "100")
+    """The three benchmarks."""
+    bandwidth: Sequence[str] = ("--seconds", "80")
     step: Sequence[str] = ()
-    mnist: Sequence[str] = ("--epochs", "5", *(() if "TENSORLITE_DATA" in os.environ else ("--data", "sample")))
+    mnist: Sequence[str] = ("--jobs", "five-epochs", "--runs", "2")
     if dry_run:
         bandwidth = ("--elements", "2048", "--rows", *DRY_RUN_ROWS)
-        step = ("--hidden", "16", "16", "--batch", "4", "--steps", "1", "--rounds", "1",
+        step = ("--hidden", "16", "16", "--batch", "4", "--seconds", "0", "--rounds", "1",
                 "--subjects", "torch", "torch-graph", "jax")
-        mnist = ("--epochs", "1", "--data", "sample", "--digits", "64", "--batch-size", "32", "--hidden", "8")
-    to = {name: ("--device", device, "--json", str(out / f"{name}.json")) for name in ("op_bandwidth", "gpu_step")}
+        mnist = ("--jobs", "five-epochs", "--runs", "1", "--epochs", "1", "--digits", "64", "--batch", "32",
+                 "--hidden", "8", "--subjects", "tensorlite")
+    to = {name: ("--device", device, "--json", str(out / f"{name}.json"))
+          for name in ("op_bandwidth", "gpu_step", "mnist_job")}
     return [
-        Step("bandwidth", python("benchmarks/op_bandwidth.py", *to["op_bandwidth"], *bandwidth), 125,
+        Step("bandwidth", python("benchmarks/op_bandwidth.py", *to["op_bandwidth"], *bandwidth), 105,
              r"at \d+ elements .*|\d+ elements; a copy .*|below: .*|error in .*|not measured within.*"),
-        Step("step", python("benchmarks/gpu_step.py", *to["gpu_step"], *step), 85,
-             r"tensorlite / torch: .*|tensorlite +[\d.]+ us.*|left out: .*"),
-        Step("mnist", python("examples/mnist.py", "--device", device, *mnist), 40, r"test accuracy .*"),
+        Step("step", python("benchmarks/gpu_step.py", *to["gpu_step"], *step), 90,
+             r"tensorlite-captured / .*|tensorlite[\w-]* +[\d.]+ us.*|left out: .*"),
+        Step("mnist", python("benchmarks/mnist_job.py", *to["mnist_job"], *mnist), 65,
+             r"five-epochs: .* in all; .*|.*the sample of.*"),
     ]
 
 

@@ -2,9 +2,10 @@
 
     PYTHONPATH=tools python -m pytest -p pytest_device --only-device cuda --seconds 60 tests
 
-A test belongs to a device if a parameter of it is the device's name; the tests of the thin layer over CuPy, which name
-none, belong to "cuda". The order is the same in every run and spreads over all files, so that a run which ends early
-has seen something of each. What is not reached in time is skipped, and counted at the end.
+A test belongs to a device if a parameter of it is the device's name; the tests of the thin layer over CuPy, of graphs
+and of products of matrices, which name none, belong to "cuda". The order is the same in every run and spreads over all
+files, so that a run which ends early has seen something of each. What is not reached in time is skipped, and counted at
+the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 DEVICES = frozenset({"cpu", "cuda", "cuda:sim"})
-CUDA_ALONE = "test_cuda_layer.py"
+CUDA_ALONE = frozenset({"test_cuda_layer.py", "test_cuda_graph.py", "test_cuda_products.py"})
 NOT_REACHED = "not reached within the time given"
 
 
@@ -34,7 +35,7 @@ def belongs(item: pytest.Item, device: str) -> bool:
     """Whether a test is one of the device's."""
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     named = {value for value in values if isinstance(value, str)} & DEVICES
-    return device in named if named else device == "cuda" and item.path.name == CUDA_ALONE
+    return device in named if named else device == "cuda" and item.path.name in CUDA_ALONE
 
 
 def spread(items: list[pytest.Item]) -> list[pytest.Item]:
