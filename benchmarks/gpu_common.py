@@ -30,6 +30,8 @@ _PACKAGES = (
 class Clock:
     """Times calls on a device that does not queue: by the host's clock."""
 
+    queues = False
+
     def synchronize(self) -> None:
         """Wait for the device."""
 
@@ -47,6 +49,8 @@ class Clock:
 
 class EventClock(Clock):
     """Times calls by events of a GPU: the time from one to the next is what the device spends on the work between."""
+
+    queues = True
 
     def __init__(self) -> None:
         self._occupying_seconds = self._between_events(self._occupy)  # warms up
@@ -134,8 +138,8 @@ def clock(library: str, device: str) -> Clock:
 
 
 def threads(device: str) -> int | None:
-    """Threads of a worker's BLAS and OpenMP pools: without a GPU one, so that a dry run's workers do not crowd."""
-    return None if device == "cuda" else 1
+    """Threads of a worker's BLAS and OpenMP pools: in a dry run one, so that the workers do not crowd."""
+    return {"cuda": None, "cpu": common.cores()}.get(device, 1)
 
 
 def rivals_device(device: str) -> str:

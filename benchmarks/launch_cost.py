@@ -1,4 +1,4 @@
-"""What Python spends on an eager operation of device "cuda", part by part, in microseconds.
+"""What Python spends on an operation of device "cuda", part by part, and on a captured step, in microseconds.
 
     python benchmarks/launch_cost.py            # under the stand-in driver of tests/fake_cuda: no GPU needed
     python benchmarks/launch_cost.py --gpu      # on a GPU, the driver's own time included
@@ -39,6 +39,10 @@ def operations() -> dict[str, Callable[[], Any]]:
     backend.launch = lambda *arguments: launches.append(arguments)
     backend.run("add", out, a, b)
     backend.launch = launch
+    with backend.recorder() as recorder:
+        x + y
+    program, step = recorder.finish(), tl.capture(lambda x: x + y)
+    step(x)
     return {
         "launch": lambda: launch(*launches[0]),
         "empty": lambda: backend.empty(shape, dtype),
@@ -49,6 +53,8 @@ def operations() -> dict[str, Callable[[], Any]]:
         "x.relu()": lambda: x.relu(),
         "x + w, w requires grad": lambda: x + w,
         "w.relu(), w requires grad": lambda: w.relu(),
+        "run of a graph": program.run,
+        "captured step of x": lambda: step(x),
     }
 
 

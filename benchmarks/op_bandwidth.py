@@ -1,7 +1,9 @@
-"""GB/s of each operation on a GPU, beside torch and CuPy, and as a share of a measured device-to-device copy.
+"""GB/s of each operation beside torch and CuPy, or NumPy, and as a share of a measured copy: the roofline of what has
+little arithmetic.
 
-    python benchmarks/op_bandwidth.py                             # 2^26 and 2^20 elements
+    python benchmarks/op_bandwidth.py                             # a GPU; 2^26 and 2^20 elements
     python benchmarks/op_bandwidth.py --rows relu gelu --elements 1048576
+    python benchmarks/op_bandwidth.py --device cpu                # compiled kernels, NumPy's and torch; 2^20 elements
     python benchmarks/op_bandwidth.py --device cuda:sim --elements 4096     # dry run: the figures mean nothing
 
 Each library sits in a process of its own and works on the same numbers; for each row they take turns. Reported is the
@@ -27,10 +29,16 @@ import common
 import gpu_common
 from op_rows import COPY, DRIVER_COPY, ROWS, TARGETS, Maker, Row
 
-LIBRARIES = (common.SUBJECT, common.RIVAL, "cupy")
-ROTATED_BYTES = 512 << 20  # of inputs and outputs: several times any GPU's cache
-MAX_CALLS = 24  # of a sample, so that the device's queue of launches takes all of them
-SAMPLES = 11
+WITHOUT_COMPILER = "tensorlite-numpy"  # tensorlite, its kernels for the CPU switched off
+LIBRARIES = (common.SUBJECT, WITHOUT_COMPILER, common.RIVAL, "cupy")
+CPU_ROWS = ("add", "mul by a number", "relu", "relu, forward and backward", "sigmoid", "tanh", "exp", "add a row",
+            "sum of rows", "sum of columns", "softmax, 1024 columns",
+            "cross entropy, 1024 classes, forward and backward", "layer norm", "layer norm, forward and backward",
+            "Adam", "dropout", "uniform", "gelu", "gelu, forward and backward")
+ELEMENTS = {"cuda": [1 << 26, 1 << 20], "cpu": [1 << 20], "cuda:sim": [1 << 20]}
+ROTATED_BYTES = {"cuda": 512 << 20, "cpu": 128 << 20, "cuda:sim": 0}  # of inputs and outputs: several times any cache
+MAX_CALLS = {"cuda": 24, "cpu": 4, "cuda:sim": 4}  # of a sample: a GPU's queue of launches takes all of them
+SAMPLES = {"cuda": 11, "cpu": 5, "cuda:sim": 5}
 MAX_RESTARTS = 5  # of a library's process, after errors that broke its GPU context
 
 
@@ -38,14 +46,17 @@ class Session:
     """A worker's state: one library on one device, and the inputs made last."""
 
     def __init__(self, library: str) -> None:
-        self.library = library
+        self.library = common.SUBJECT if library == WITHOUT_COMPILER else library
 
     def setup(self, device: str, elements: int) -> bool:
         """Take the device, with numbers for workloads of up to so many elements."""
         self.clock = gpu_common.clock(self.library, device)
         where = device if self.library == common.SUBJECT else gpu_common.rivals_device(device)
         self.make = Maker(self.library, where, elements)
-        self.rotated = ROTATED_BYTES if device == "cuda" else 0
+        if device == "cpu":
+            common.build_kernels(self.make.lib)
+        self.rotated = ROTATED_BYTES[device]
+        self.samples, self.max_calls = SAMPLES[device], MAX_CALLS[device]
         self.kept: tuple[Any, list[Any]] = (None, [])
         return True
 
@@ -72,7 +83,7 @@ class Session:
     def _timed(self, row: Row, function: Any, elements: int) -> dict[str, Any]:
         sets = self._input_sets(row, elements)
         results: deque[Any] = deque(maxlen=len(sets))  # outputs rotate too
-        calls = min(max(3, len(sets)), MAX_CALLS)
+        calls = min(max(3, len(sets)), self.max_calls)
         place = 0
 
         def run() -> None:
@@ -83,8 +94,8 @@ class Session:
 
         for _ in range(1 + len(sets) // calls):
             run()  # compiles, and takes the memory for all outputs
-        device = [self.clock.device(run) / calls for _ in range(SAMPLES)]
-        host = [self.clock.host(run) / calls for _ in range(SAMPLES)]
+        device = [self.clock.device(run) / calls for _ in range(self.samples)]
+        host = [self.clock.host(run) / calls for _ in range(self.samples)] if self.clock.queues else device
         self.clock.synchronize()
         moved = row.bytes * elements
         return {
@@ -109,7 +120,7 @@ class Subject:
 
     def __init__(self, library: str, options: argparse.Namespace) -> None:
         self.library, self._options, self._restarts = library, options, 0
-        self.missing = gpu_common.why_missing(library, options.device)
+        self.missing = why_missing(library, options.device)
         self._worker: common.Worker | None = None
 
     def measure(self, name: str, elements: int) -> dict[str, Any]:
@@ -118,7 +129,9 @@ class Subject:
             return {"missing": self.missing}
         try:
             if self._worker is None:
-                self._worker = common.Worker(__file__, self.library, gpu_common.threads(self._options.device))
+                environment = {"TENSORLITE_COMPILED": "0"} if self.library == WITHOUT_COMPILER else {}
+                self._worker = common.Worker(__file__, self.library, gpu_common.threads(self._options.device),
+                                             **environment)
                 self._worker.ask(do="setup", device=self._options.device, elements=max(self._options.elements))
             answer: dict[str, Any] = self._worker.ask(do="measure", name=name, elements=elements)
         except (RuntimeError, BrokenPipeError) as error:
@@ -138,6 +151,13 @@ class Subject:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+
+def why_missing(library: str, device: str) -> str | None:
+    """Why a library cannot be measured; None if it can."""
+    if library == WITHOUT_COMPILER:
+        return None if device == "cpu" else "for the CPU alone"
+    return gpu_common.why_missing(library, device)
 
 
 def copy_bandwidth(measured: Sequence[dict[str, Any]]) -> float:
@@ -203,18 +223,21 @@ def failed(record: dict[str, Any]) -> bool:
 def main() -> None:
     parser = common.argument_parser(__doc__, "op_bandwidth.json")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cuda:sim", "cpu"))
-    parser.add_argument("--elements", type=int, nargs="+", default=[1 << 26, 1 << 20])
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--elements", type=int, nargs="+")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), metavar="ROW", help="else all; on the CPU some")
     parser.add_argument("--libraries", nargs="+", default=LIBRARIES, choices=LIBRARIES)
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no further row after this time")
     parser.add_argument("--worker", choices=LIBRARIES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        session = Session(options.worker)
-        common.serve({"setup": session.setup, "measure": session.measure})
+        common.serve(Session(options.worker))
         return
     deadline = time.monotonic() + options.seconds
-    subjects = [Subject(library, options) for library in dict.fromkeys((common.SUBJECT, *options.libraries))]
+    options.elements = options.elements or ELEMENTS[options.device]
+    options.rows = options.rows or (CPU_ROWS if options.device == "cpu" else list(ROWS))
+    names = dict.fromkeys((common.SUBJECT, *options.libraries))
+    not_here = ("cupy",) if options.device == "cpu" else (WITHOUT_COMPILER,)
+    subjects = [Subject(name, options) for name in names if name not in not_here]
     record: dict[str, Any] = {**gpu_common.environment(options.device), "elements": options.elements, "copy": {},
                               "rows": [], "not_reached_in_time": []}
     for elements in options.elements:

@@ -1,155 +1,142 @@
-"""One eager training step of an MLP (784-h-h-10, Adam, cross entropy) in microseconds, beside torch's.
+"""One training step of an MLP (784-h-h-10, Adam, cross entropy) in microseconds, in tensorlite and its rivals.
 
-    python benchmarks/train_step.py                       # the four sizes, all cores
-    python benchmarks/train_step.py --sizes 16/16 --rounds 31
+    python benchmarks/train_step.py                             # four sizes with all subjects, then a grid with three
+    python benchmarks/train_step.py --sizes 16/16 --rounds 31 --grid none
+    python benchmarks/train_step.py --grid full                 # every size from 1 to 4096
 
-Each library sits in a process of its own with the same threads, data, initial weights and batch order; the
-parent lets them take turns of about 0.15 s. Before any timing the losses of the first steps must agree: both
-do the same mathematics. Reported are each library's median step and the median of the per-round ratios; in
-brackets the ratio of the quickest rounds: where the two differ, something else was running on the machine.
-`torch` is torch's default Adam; `torch-fused` its Adam(fused=True).
+Each subject (subjects.py) sits in a process of its own with the same threads, data, initial weights and batch order;
+the parent lets them take turns. Before any timing the losses of the first steps must agree: all do the same.
+
+Reported are the median step of each subject, and the median over rounds of each one's step divided by that of the
+fastest rival; in brackets the ratio of the quickest rounds: where the two differ, something else was running on the
+machine. The loss of a turn's last step is read, and all work waited for, before the clock stops. A second, shorter pass
+reads the loss after every step: that costs those nothing who do not queue work ahead, and JAX something.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
+import itertools
 import statistics
-import time
 from typing import Any
 
-import numpy as np
-
 import common
+import subjects
+from subjects import RIVALS, SUBJECTS
 
+OURS = ("tensorlite-captured", "tensorlite-numpy")
 SIZES = ("16/16", "128/64", "256/128", "1024/512")
-BATCHES = 8
+GRID_SUBJECTS = (OURS[0], "torch", "jax")
+GRIDS = {
+    "none": [],
+    "few": [(16, 1), (64, 16), (256, 1), (256, 1024), (1024, 16), (1024, 128), (4096, 16)],
+    "full": [*itertools.product((16, 64, 256, 1024, 4096), (1, 16, 128, 1024, 4096))],
+}
 CHECKED_STEPS = 20
+ON_CPU = [name for name, subject in SUBJECTS.items() if "cpu" in subject.devices]
 
 
-class Session:
-    """A worker's state: a model, its optimizer and a cycle of batches."""
-
-    def __init__(self, subject: str) -> None:
-        library, self.adam_options = common.SUBJECTS[subject]
-        self.lib = importlib.import_module(library)
-
-    def setup(self, hidden: int, batch: int, seed: int) -> bool:
-        """A fresh model, optimizer and data for one size."""
-        lib = self.lib
-        self.model = common.build_mlp(lib, (784, hidden, hidden, 10), seed)
-        self.optimizer = lib.optim.Adam(self.model.parameters(), lr=1e-3, **self.adam_options)
-        generator = np.random.default_rng(seed + 1)
-        self.batches = []
-        for _ in range(BATCHES):
-            x = generator.standard_normal((batch, 784), dtype=np.float32)
-            y = generator.integers(0, 10, batch)
-            self.batches.append((lib.from_numpy(x), lib.from_numpy(y)))
-        return True
-
-    def step(self, x: Any, y: Any) -> Any:
-        """The step that both libraries' users write."""
-        self.optimizer.zero_grad()
-        loss = self.lib.nn.functional.cross_entropy(self.model(x), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def losses(self, steps: int) -> list[float]:
-        """The losses of the next steps, for the check that both libraries do the same."""
-        return [self.step(*self.batches[i % BATCHES]).item() for i in range(steps)]
-
-    def run(self, steps: int) -> float:
-        """Microseconds a step, after a few untimed ones that wake the thread pools."""
-        step, batches = self.step, self.batches
-        for i in range(3):
-            step(*batches[i])
-        start = time.perf_counter()
-        for i in range(steps):
-            step(*batches[i % BATCHES])
-        return (time.perf_counter() - start) / steps * 1e6
+def fastest(medians: dict[str, float]) -> str | None:
+    """The rival with the shortest step."""
+    return min((name for name in medians if name in RIVALS), key=medians.__getitem__, default=None)
 
 
-def check_same_losses(losses: dict[str, list[float]]) -> float:
-    """The largest relative difference between the libraries; more than float32 explains is an error."""
-    columns = np.array(list(losses.values()))
-    difference = float((np.ptp(columns, axis=0) / columns.max(axis=0)).max())
-    if not difference < 1e-3:
-        raise SystemExit(f"the libraries disagree: losses differ by {difference:.2e}: {losses}")
-    return difference
+def measure(workers: dict[str, common.Worker], hidden: int, batch: int, options: argparse.Namespace,
+            rounds: int, read_rounds: int) -> dict[str, Any]:
+    """Rounds in turns for one size."""
+    differences = prepare(workers, hidden, batch, options.seed)
+    names = list(workers)
 
+    def turns(count: int, read_each: bool) -> dict[str, list[float]]:
+        return common.take_turns(names, count, lambda name: workers[name].ask(
+            do="turn", seconds=options.seconds, read_each=read_each), options.pause)
 
-def measure(workers: list[common.Worker], size: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Rounds in turns for one size, each round beginning with another library."""
-    hidden, batch = map(int, size.split("/"))
-    for worker in workers:
-        worker.ask(do="setup", hidden=hidden, batch=batch, seed=options.seed)
-    difference = check_same_losses({w.subject: w.ask(do="losses", steps=CHECKED_STEPS) for w in workers})
-    guess = max(worker.ask(do="run", steps=10) for worker in workers)
-    steps = max(5, round(options.seconds * 1e6 / guess))
-    times: dict[str, list[float]] = {worker.subject: [] for worker in workers}
-    for turn in range(options.rounds):
-        for place in range(len(workers)):
-            worker = workers[(turn + place) % len(workers)]
-            time.sleep(options.pause)  # the previous library's thread pool spins a while before it sleeps
-            times[worker.subject].append(worker.ask(do="run", steps=steps))
-    first, *others = (worker.subject for worker in workers)
-    ratios = {
-        other: statistics.median(a / b for a, b in zip(times[first], times[other], strict=True))
-        for other in others
-    }
-    return {
-        "size": size,
-        "steps_per_round": steps,
-        "loss_difference": difference,
-        "measured": first,
-        "median_us": {subject: statistics.median(values) for subject, values in times.items()},
-        "minimum_us": {subject: min(values) for subject, values in times.items()},
-        "ratio_to": ratios,
-        "ratio_of_minima_to": {other: min(times[first]) / min(times[other]) for other in others},
+    times, reading = turns(rounds, False), turns(read_rounds, True)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    row = {
+        "hidden": hidden,
+        "batch": batch,
+        "median_us": medians,
+        "minimum_us": {name: min(values) for name, values in times.items()},
+        "median_us_reading_each_loss": {name: statistics.median(values) for name, values in reading.items() if values},
+        "loss_differences": differences,
+        "denormal_share": {name: worker.ask(do="denormals") for name, worker in workers.items()},
         "rounds_us": times,
     }
+    rival = fastest(medians)
+    if rival:
+        row["fastest_rival"] = rival
+        row["ratio"] = {name: statistics.median(a / b for a, b in zip(times[name], times[rival], strict=True))
+                        for name in names}
+        row["ratio_of_minima"] = {name: min(times[name]) / min(times[rival]) for name in names}
+    return row
+
+
+def prepare(workers: dict[str, common.Worker], hidden: int, batch: int, seed: int) -> dict[str, float]:
+    """Set all up, and compare the losses of the first steps; more difference than float32 explains is an error."""
+    sizes = [784, hidden, hidden, 10]
+    losses = {}
+    for name, worker in workers.items():
+        worker.ask(do="setup", sizes=sizes, batch=batch, seed=seed)
+        losses[name] = worker.ask(do="losses", steps=CHECKED_STEPS)
+    first = next(iter(losses.values()))
+    differences = {name: subjects.disagreement(values, first) for name, values in losses.items()}
+    if not max(differences.values()) < 1e-3:
+        raise SystemExit(f"the libraries disagree at hidden {hidden}, batch {batch}: {differences}: {losses}")
+    return differences
 
 
 def print_row(row: dict[str, Any]) -> None:
-    """One line a size: medians, then ratios, in brackets those of the quickest rounds."""
-    medians = "  ".join(f"{subject} {value:8.1f} us" for subject, value in row["median_us"].items())
-    minima = row["ratio_of_minima_to"]
-    ratios = "  ".join(
-        f"{row['measured']}/{rival} {value:.2f} ({minima[rival]:.2f})" for rival, value in row["ratio_to"].items()
-    )
-    print(f"hidden/batch {row['size']:>9}:  {medians}  |  {ratios}", flush=True)
+    """Medians, each with what it is when every loss is read; then the ratio to the fastest rival."""
+    print(f"hidden {row['hidden']}, batch {row['batch']}")
+    for name, value in row["median_us"].items():
+        reading = row["median_us_reading_each_loss"].get(name)
+        print(f"    {SUBJECTS[name].label:40} {value:10.1f} us" + (f"   {reading:10.1f} us" if reading else ""))
+    for name in OURS:
+        if name in row.get("ratio", {}):
+            print(f"    {SUBJECTS[name].label} / {SUBJECTS[row['fastest_rival']].label}: {row['ratio'][name]:.2f} "
+                  f"({row['ratio_of_minima'][name]:.2f})", flush=True)
+    for name, share in row["denormal_share"].items():
+        if share > 1e-4:
+            print(f"    {name}: {share:.2%} of gradients and state are denormal", flush=True)
 
 
 def main() -> None:
     parser = common.argument_parser(__doc__, "train_step.json")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="HIDDEN/BATCH")
-    known = list(common.SUBJECTS)
-    parser.add_argument("--subjects", nargs="+", default=known, choices=known)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--seconds", type=float, default=0.15, help="length of a turn")
+    parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="HIDDEN/BATCH")
+    parser.add_argument("--subjects", nargs="+", default=ON_CPU, choices=ON_CPU)
+    parser.add_argument("--grid", default="few", choices=GRIDS)
+    parser.add_argument("--threads", type=int, default=common.cores())
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.12, help="length of a turn")
     parser.add_argument("--pause", type=float, default=0.05, help="rest before a turn, in seconds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--worker", choices=known, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=ON_CPU, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        session = Session(options.worker)
-        common.serve({"setup": session.setup, "losses": session.losses, "run": session.run})
+        common.serve(SUBJECTS[options.worker].make())
         return
-    subjects = [s for s in options.subjects if common.installed(common.SUBJECTS[s][0])]
-    for missing in sorted(set(options.subjects) - set(subjects)):
-        print(f"left out, not installed: {missing}")
-    print(f"{options.threads} threads, {options.rounds} rounds a library, in turns")
-    workers = [common.Worker(__file__, subject, options.threads) for subject in subjects]
-    rows = []
+    common.use_cores(options.threads)
+    missing = {name: reason for name in options.subjects if (reason := subjects.why_missing(name, "cpu"))}
+    for name, reason in missing.items():
+        print(f"left out: {name}: {reason}")
+    names = [name for name in options.subjects if name not in missing]
+    workers = {name: subjects.start(__file__, name, options.threads) for name in names}
+    print(f"{options.threads} threads; microseconds a step, and when every loss is read", flush=True)
+    record = {**common.environment(options.threads), "labels": subjects.labels(names), "missing": missing,
+              "rows": [], "grid": []}
     for size in options.sizes:
-        rows.append(measure(workers, size, options))
-        print_row(rows[-1])
-    for worker in workers:
+        hidden, batch = map(int, size.split("/"))
+        record["rows"].append(measure(workers, hidden, batch, options, options.rounds, max(3, options.rounds // 3)))
+        print_row(record["rows"][-1])
+    some = {name: worker for name, worker in workers.items() if name in GRID_SUBJECTS}
+    for hidden, batch in GRIDS[options.grid]:
+        record["grid"].append(measure(some, hidden, batch, options, max(3, options.rounds // 3), 0))
+        print_row(record["grid"][-1])
+    record["config"] = {name: config for name, worker in workers.items() if (config := worker.ask(do="config"))}
+    for worker in workers.values():
         worker.close()
-    common.write_json(options.json, {**common.environment(options.threads), "rows": rows})
+    common.write_json(options.json, record)
 
 
 if __name__ == "__main__":
