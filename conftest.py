@@ -10,11 +10,18 @@ import pytest
 
 import tensorlite as tl
 from tensorlite import nn, optim
+from tensorlite.backends import host
 
 # The files of device "cuda" import CuPy: their doctests are looked for where it is installed.
 NEED_CUPY = [f"tensorlite/backends/{name}.py"
              for name in ("cublas", "cublaslt", "cuda", "cuda_graph", "cupy_import", "nvrtc")]
 collect_ignore = [] if importlib.util.find_spec("cupy") else NEED_CUPY
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """All tests meet the same kernels of the CPU: the compiled ones, wherever there is a compiler and no switch."""
+    if host.is_available():
+        tl.compile_kernels()
 
 
 @pytest.fixture(autouse=True)
