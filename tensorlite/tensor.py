@@ -222,6 +222,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         """Call `hook(grad)` when this tensor's gradient is complete; what it returns, if not None, replaces it."""
         if not self.requires_grad:
             raise GradError("cannot register a hook on a tensor that doesn't require gradient")
+        recording.replaced(self.array)
         owner: Any = self if self._node is None else self._node
         table = owner._hooks if self._node is None else owner.hooks
         if table is None:

@@ -398,3 +398,24 @@ def test_every_policy_of_an_op_is_by_its_own_name() -> None:
     known = [value for module in (ops.fused, ops.matmul, ops.reduce, ops) for value in vars(module).values()
              if isinstance(value, Op) and value.autocast is not None]
     assert len(known) > 20 and all(op.autocast is POLICY[op.name] for op in known)
+
+
+def test_a_cast_made_before_a_recording_does_not_serve_its_replays(device: str) -> None:
+    w, x = tl.ones(3, 3, device=device, requires_grad=True), tl.ones(2, 3, device=device)
+    step = tl.capture(lambda x: F.linear(x, w).detach() * 1.0)
+    with bf16(device):
+        for _ in range(3):
+            assert step(x)[0, 0].item() == 3.0
+        with tl.no_grad():
+            w.mul_(2.0)
+        assert step(x)[0, 0].item() == 6.0
+
+
+def test_only_parameters_are_kept_for_their_casts() -> None:
+    w, x = tl.ones(3, 3, requires_grad=True), tl.ones(2, 3)
+    seen = weakref.ref(x)
+    with bf16(), tl.no_grad():
+        F.linear(x, w)
+        del x
+        gc.collect()
+        assert seen() is None

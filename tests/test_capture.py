@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -491,6 +493,51 @@ def test_gradients_that_are_there_or_not_make_a_difference(device: str) -> None:
         gradients(x, y)
 
 
+def test_gradients_that_are_gone_make_a_difference(device: str) -> None:
+    w, x = tl.ones(2).to(device).requires_grad_(), tl.ones(2).to(device)
+    w.grad = tl.zeros(2).to(device)
+
+    @tl.capture
+    def gradients(x: tl.Tensor) -> None:
+        (w * x).sum().backward()
+
+    for i in range(3):
+        gradients(x)
+        assert w.grad.tolist() == [i + 1.0] * 2
+    w.grad = None
+    with pytest.raises(CaptureError, match=r"was a tensor before the step, and is now None.*zero_grad"):
+        gradients(x)
+
+
+def test_an_update_without_the_gradients_that_it_had_is_refused(device: str) -> None:
+    w = tl.ones(2).to(device).requires_grad_()
+    optimizer = optim.SGD([w], lr=0.5)
+    update = tl.capture(lambda: optimizer.step(), device=device)
+    w.grad = tl.ones(2).to(device)
+    for _ in range(3):
+        update()
+    optimizer.zero_grad()
+    with pytest.raises(CaptureError, match="was a tensor before the step, and is now None"):
+        update()
+    assert w.tolist() == [-0.5, -0.5]
+
+
+def test_a_step_that_drops_its_gradients_drops_those_of_others(device: str) -> None:
+    training = Training(device)
+
+    @tl.capture
+    def step(x: tl.Tensor, y: tl.Tensor) -> None:
+        training.step(x, y)
+        training.optimizer.zero_grad()
+
+    x, y = batches(device)[0]
+    weight = next(training.model.parameters())
+    for _ in range(4):
+        weight.grad = tl.ones_like(weight.detach())
+        step(x, y)
+        assert weight.grad is None
+
+
 def test_an_optimizer_step_follows_gradients_made_elsewhere(device: str) -> None:
     training = Training(device)
     update = tl.capture(lambda: training.optimizer.step(), device=device)
@@ -582,6 +629,17 @@ def test_an_argument_that_is_returned_is_a_result(device: str) -> None:
         kept[2].tolist()
 
 
+def test_a_view_of_a_returned_argument_stops_the_next_call(device: str) -> None:
+    same, x = tl.capture(lambda x: (x, x[1:], x + 1.0)), tl.ones(2).to(device)
+    for _ in range(3):
+        same(x)
+    for place in range(2):
+        held = same(x)[place].detach()
+        with pytest.raises(CaptureError, match="still held"):
+            same(x)
+        del held
+
+
 def test_a_parameter_that_is_returned_is_itself(device: str) -> None:
     weight = nn.Parameter(tl.ones(2).to(device))
     run = tl.capture(lambda x: (weight, (weight * x).detach()))
@@ -647,6 +705,21 @@ def test_results_on_another_device_and_empty_recordings_are_refused() -> None:
     nothing(tl.ones(2))
     with pytest.raises(CaptureError, match="does nothing on device 'cpu'"):
         nothing(tl.ones(2))
+
+
+def test_gradients_on_another_device_are_refused() -> None:
+    if "cuda:sim" not in tl.testing.devices():
+        pytest.skip("needs a second device")
+    w = tl.ones(2, device="cuda:sim").requires_grad_()
+
+    @tl.capture
+    def step(x: tl.Tensor) -> tl.Tensor:
+        (w * 3.0).sum().backward()
+        return x * 2.0
+
+    step(tl.ones(2))
+    with pytest.raises(CaptureError, match=r"the gradient of a tensor of shape .* on device 'cuda:sim'"):
+        step(tl.ones(2))
 
 
 def test_what_is_no_function_or_a_bad_unroll_is_refused() -> None:
@@ -772,3 +845,442 @@ def test_recordings_are_freed_with_their_step() -> None:
     del step
     gc.collect()
     assert len(recording._recorders) < recordings
+
+
+# --- what makes another recording ------------------------------------------------------------------------------------
+
+
+class Options:
+    """An argument that is no tensor and no plain value: told apart by its identity."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+
+def test_dtypes_and_types_of_numbers_are_part_of_a_signature(device: str) -> None:
+    scaled = tl.capture(lambda x, by: x * by)
+    for _ in range(3):
+        for dtype in (tl.float32, tl.int64):
+            for by in (2, 2.0):
+                x = tl.ones(2, dtype=dtype, device=device)
+                assert scaled(x, by).dtype is (x * by).dtype
+    assert len(scaled.stats().recordings) == 4
+
+
+def test_names_of_arguments_are_part_of_a_signature(device: str) -> None:
+    difference = tl.capture(lambda a, b: a - b)
+    x, y = tl.full((2,), 5.0).to(device), tl.ones(2).to(device)
+    for _ in range(3):
+        assert difference(a=x, b=y).tolist() == [4.0, 4.0]
+        assert difference(b=x, a=y).tolist() == [-4.0, -4.0]
+
+
+def test_devices_are_part_of_a_signature() -> None:
+    double = tl.capture(lambda x: x * 2.0)
+    for _ in range(3):
+        for name in tl.testing.devices():
+            assert double(tl.ones(2, device=name)).device.type == tl.ones(1, device=name).device.type
+    assert len(double.stats().recordings) == len(tl.testing.devices())
+
+
+def test_modes_of_modules_that_are_arguments_are_part_of_a_signature(device: str) -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).to(device), tl.ones(2, 3).to(device)
+    run = tl.capture(lambda model, x: model(x).detach())
+    for _ in range(3):
+        run(model, x)
+    model[1].eval()
+    for _ in range(3):
+        assert run(model, x).tolist() == model(x).tolist()
+
+
+def test_settings_are_part_of_a_signature(device: str) -> None:
+    run, x = tl.capture(lambda x: (x * 2.0, tl.ones(2, device=x.device))), tl.ones(2).to(device)
+    precision = tl.get_float32_matmul_precision()
+    try:
+        for _ in range(3):
+            tl.set_default_dtype(tl.float64)
+            assert run(x)[1].dtype is tl.float64
+            tl.set_default_dtype(tl.float32)
+            assert run(x)[1].dtype is tl.float32
+            tl.set_float32_matmul_precision("highest" if precision != "highest" else "high")
+            run(x)
+            tl.set_float32_matmul_precision(precision)
+            with tl.autograd.detect_anomaly():
+                run(x)
+    finally:
+        tl.set_default_dtype(tl.float32)
+        tl.set_float32_matmul_precision(precision)
+    assert len(run.stats().recordings) == 4
+
+
+def test_another_object_at_the_address_of_one_that_is_gone_is_another_argument() -> None:
+    scaled, x = tl.capture(lambda x, options: x * options.by), tl.ones(1)
+    for by in range(20):
+        options = Options(float(by))
+        for _ in range(3):
+            assert scaled(x, options).item() == by
+        del options
+
+
+def test_as_many_signatures_as_are_allowed_and_no_more() -> None:
+    scaled = tl.capture(lambda x, by: x * by)
+    for i in range(64):
+        scaled(tl.ones(2), float(i))
+    with pytest.raises(CaptureError, match="64 different signatures"):
+        scaled(tl.ones(2), 64.0)
+
+
+def test_tuples_with_names_keep_them_and_dicts_their_order(device: str) -> None:
+    class Pair(NamedTuple):
+        first: tl.Tensor
+        second: tl.Tensor
+
+    swapped = tl.capture(lambda pair: {"b": Pair(pair.second * 1.0, pair.first * 1.0), "a": pair.first + 0.0})
+    for i in range(3):
+        result = swapped(Pair(tl.full((1,), float(i)).to(device), tl.ones(1).to(device)))
+        assert list(result) == ["b", "a"] and isinstance(result["b"], Pair)
+        assert (result["b"].first.item(), result["b"].second.item()) == (1.0, i)
+
+
+# --- what a function uses --------------------------------------------------------------------------------------------
+
+
+def test_models_made_in_the_first_call_are_looked_at_from_then_on(device: str) -> None:
+    made: nn.Sequential | None = None
+
+    def run(x: tl.Tensor) -> tl.Tensor:
+        nonlocal made
+        if made is None:
+            made = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).to(device)
+        return made(x).detach()
+
+    step, x = tl.capture(run), tl.ones(2, 3).to(device)
+    for _ in range(4):
+        step(x)
+    assert step.stats().replays == 2
+    assert made is not None
+    made[1].eval()
+    for _ in range(3):
+        assert step(x).tolist() == made(x).tolist()
+
+
+def test_modes_of_a_module_whose_method_is_captured(device: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            return self.inner(x)
+
+        @tl.capture
+        def run(self, x: tl.Tensor) -> tl.Tensor:
+            return self(x).detach()
+
+    net, x = Net().to(device), tl.ones(2, 3).to(device)
+    for _ in range(3):
+        net.run(x)
+    net.eval()
+    for _ in range(3):
+        assert net.run(x).tolist() == net(x).tolist()
+
+
+def test_modes_of_a_module_in_a_partial(device: str) -> None:
+    model, x = nn.Dropout(0.5).to(device), tl.ones(64).to(device)
+    run = tl.capture(functools.partial(lambda x, model: model(x) * 1.0, model=model))
+    for _ in range(3):
+        run(x)
+    model.eval()
+    for _ in range(3):
+        assert run(x).tolist() == [1.0] * 64
+
+
+def test_a_number_may_change_until_it_is_recorded(device: str) -> None:
+    local = 2.0
+    step, x = tl.capture(lambda x: x * local), tl.ones(1).to(device)
+    step(x)
+    local = 3.0
+    assert [step(x).item() for _ in range(3)] == [3.0] * 3
+
+
+@pytest.mark.parametrize("before, now", [(2, 2.0), (1, True), (2.0, None)])
+def test_a_number_of_another_type_is_another_number(before: Any, now: Any) -> None:
+    local = before
+    step, x = tl.capture(lambda x: x * (2 if local is None else local)), tl.ones(1, dtype=tl.int64)
+    for _ in range(3):
+        step(x)
+    local = now
+    with pytest.raises(CaptureError, match="'local', which was"):
+        step(x)
+
+
+def test_one_nan_is_as_good_as_another() -> None:
+    local = float("nan")
+    step = tl.capture(lambda x: x * local)
+    for _ in range(3):
+        step(tl.ones(1))
+    local = float("nan")
+    assert np.isnan(step(tl.ones(1)).item())
+    local = 1.0
+    step.reset()
+    for _ in range(3):
+        step(tl.ones(1))
+    local = float("nan")
+    with pytest.raises(CaptureError, match=r"'local', which was 1\.0 and is now nan"):
+        step(tl.ones(1))
+
+
+def test_names_are_seen_in_functions_inside_of_functions_and_in_callable_objects(device: str) -> None:
+    global scale
+
+    class Factors:
+        def __init__(self) -> None:
+            self.by = 1.0
+
+        def by_generator(self, x: tl.Tensor) -> tl.Tensor:
+            return sum((x * factor * self.by for factor in (1.0, 2.0)), x)
+
+        def __call__(self, x: tl.Tensor) -> tl.Tensor:
+            return x * self.by
+
+        def of_another(self, other: Options, x: tl.Tensor) -> tl.Tensor:
+            return x * other.by
+
+    x, factors, options = tl.ones(1).to(device), Factors(), Options(2.0)
+    steps = [tl.capture(factors.by_generator), tl.capture(factors), tl.capture(lambda x: [x * scale for _ in range(2)]),
+             tl.capture(lambda x: sum((x * factors.by for _ in range(2)), x))]
+    of_another = tl.capture(factors.of_another)
+    for _ in range(3):
+        of_another(options, x)
+        for step in steps:
+            step(x)
+    factors.by = scale = 3.0
+    try:
+        assert of_another(options, x).item() == 2.0
+        for step, name in zip(steps, ("'by", "'by", "'scale", r"'Factors\.by"), strict=True):
+            with pytest.raises(CaptureError, match=f"{name}', which was 1.0 and is now 3.0"):
+                step(x)
+    finally:
+        scale = 1.0
+
+
+def test_names_in_static_methods_and_in_modules_of_python(device: str) -> None:
+    global scale
+    here, x = sys.modules[__name__], tl.ones(1).to(device)
+
+    class Scaling:
+        @staticmethod
+        def plain(x: tl.Tensor) -> tl.Tensor:
+            return x * scale
+
+        @classmethod
+        def of_class(cls, x: tl.Tensor) -> tl.Tensor:
+            return x * scale
+
+    steps = [tl.capture(lambda x: Scaling.plain(x)), tl.capture(lambda x: Scaling.of_class(x)),
+             tl.capture(lambda x: x * here.scale)]
+    for step in steps * 3:
+        step(x)
+    scale = 3.0
+    try:
+        for step in steps:
+            with pytest.raises(CaptureError, match=r"scale', which was 1\.0 and is now 3\.0"):
+                step(x)
+    finally:
+        scale = 1.0
+
+
+def test_modules_in_lists_and_what_modules_hold(device: str) -> None:
+    layers, x = [nn.Dropout(0.5).to(device)], tl.ones(64).to(device)
+    model = nn.Module()
+    model.register_buffer("offset", tl.zeros(64).to(device))
+
+    def run(x: tl.Tensor) -> tl.Tensor:
+        for layer in layers:
+            x = layer(x)
+        return x + model.get_buffer("offset")
+
+    step = tl.capture(run)
+    for _ in range(3):
+        step(x)
+    layers[0].eval()
+    assert [step(x).tolist() for _ in range(3)] == [[1.0] * 64] * 3
+    model.offset = tl.ones(64).to(device)
+    with pytest.raises(CaptureError, match="offset', which was one Tensor"):
+        step(x)
+
+
+def recursive(x: tl.Tensor, depth: int) -> tl.Tensor:
+    return x if depth == 0 else recursive(x * 2.0, depth - 1)
+
+
+def test_functions_that_call_themselves_are_followed_once() -> None:
+    step = tl.capture(lambda x: recursive(x, 3))
+    assert [step(tl.ones(1)).item() for _ in range(3)] == [8.0] * 3
+
+
+def test_what_other_packages_keep_to_themselves_may_change() -> None:
+    elsewhere: dict[str, Any] = {"__name__": "elsewhere", "count": 0}
+    exec("def helper(x):\n    global count\n    count += 1\n    return x * 2.0", elsewhere)
+    helper = elsewhere["helper"]
+    step = tl.capture(lambda x: helper(x))
+    assert [step(tl.ones(1)).item() for _ in range(3)] == [2.0] * 3
+    assert elsewhere["count"] == 2
+
+
+def test_a_step_without_arguments_records_where_its_model_is(device: str) -> None:
+    model = nn.Linear(2, 2, bias=False).to(device)
+    step = tl.capture(lambda: model.weight.detach() * 2.0)
+    wanted = (model.weight * 2.0).tolist()
+    assert [step().tolist() for _ in range(3)] == [wanted] * 3
+
+
+# --- memory that calls name ------------------------------------------------------------------------------------------
+
+
+def test_parts_of_memory_are_found_again(device: str) -> None:
+    """Slices of what the step makes; a transposed matrix and a reversed vector from outside."""
+    generator = np.random.default_rng(0)
+    weight = tl.from_numpy(generator.standard_normal((4, 3), dtype=np.float32)).to(device)
+    part = tl.from_numpy(np.arange(9, dtype=np.float32)[::-1]).to(device)[2:6]
+
+    def run(x: tl.Tensor) -> tl.Tensor:
+        doubled = x * 2.0
+        return doubled[1:, 1:] @ weight[1:].T[:, ::2] + doubled[:-1, :2] + part[:2]
+
+    step = tl.capture(run)
+    for i in range(4):
+        x = tl.from_numpy(generator.standard_normal((3, 4), dtype=np.float32)).to(device) + i
+        assert_same([step(x).cpu().numpy()], [run(x).cpu().numpy()], device)
+
+
+def test_memory_that_a_recording_let_go_of_goes_to_no_other_thread(device: str) -> None:
+    free, taken = threading.Event(), threading.Event()
+    kept: list[tl.Tensor] = []
+
+    def other() -> None:
+        free.wait(10)
+        kept.append(tl.full((4,), 3.0, device=device))
+        taken.set()
+
+    @tl.capture
+    def step(x: tl.Tensor) -> tl.Tensor:
+        x + 1.0
+        free.set()
+        taken.wait(10)
+        return x * 2.0
+
+    x = tl.ones(4).to(device)
+    taken.set()
+    step(x)
+    free.clear()
+    taken.clear()
+    thread = threading.Thread(target=other)
+    thread.start()
+    step(x)
+    thread.join()
+    step(x)
+    assert kept[0].tolist() == [3.0] * 4
+
+
+def test_a_replay_counts_as_a_change_of_tensors_that_nobody_looked_at_before(device: str) -> None:
+    hidden, w = tl.ones(2).to(device), tl.ones(2).to(device).requires_grad_()
+
+    @tl.capture
+    def step(x: tl.Tensor) -> None:
+        hidden.add_(x)
+
+    x = tl.ones(2).to(device)
+    step(x)
+    step(x)
+    product = (w * hidden).sum()
+    step(x)
+    with pytest.raises(GradError, match="in-place"):
+        product.backward()
+
+
+def test_a_result_waits_for_backward_through_operations_that_keep_nothing(device: str) -> None:
+    w = tl.ones(2).to(device).requires_grad_()
+    forward = tl.capture(lambda x: (w * x) + 1.0)
+    x = tl.ones(2).to(device)
+    forward(x)
+    with pytest.raises(CaptureError, match="waits for backward"):
+        forward(x)
+
+
+def test_recordings_inside_one_another_and_those_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get("cpu")
+    with backend.recorder(), pytest.raises(CaptureError, match="inside another one"), backend.recorder():
+        pass
+    failing = backend.recorder()
+
+    def begin() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(failing, "_begin", begin)
+    with pytest.raises(KeyboardInterrupt), failing:
+        pass
+    assert recording.active is None and not recording._one_at_a_time.locked()
+    assert "empty" not in vars(backend)
+
+
+def test_a_pool_gives_the_smallest_block_that_is_not_far_too_large() -> None:
+    pool = recording.Pool(np.ndarray)
+    held = [pool.empty((size,), np.dtype(np.uint8)) for size in (100_000, 30_000, 20_000)]
+    addresses = [array.__array_interface__["data"][0] for array in held]
+    assert all(address % 256 == 0 for address in addresses)
+    held.clear()
+    again = [pool.empty((size,), np.dtype(np.uint8)) for size in (19_000, 28_000, 10)]
+    found = [array.__array_interface__["data"][0] for array in again]
+    assert found[:2] == [addresses[2], addresses[1]] and found[2] not in addresses
+    assert (pool.bytes, pool.buffers) == (150_010, 4)
+
+
+def test_other_memory_of_tensors_that_a_step_does_not_use_is_none_of_its_business(device: str) -> None:
+    other, step, x = tl.ones(2).to(device), tl.capture(lambda x: x * 2.0), tl.ones(2).to(device)
+    for i in range(5):
+        step(x)
+        other.data = tl.zeros(2).to(device)
+        assert step.stats().replays == max(0, i - 1)
+
+
+# --- passes over data ------------------------------------------------------------------------------------------------
+
+
+def test_passes_draw_from_the_generator_that_is_given() -> None:
+    x = tl.arange(12.0)
+    step = tl.capture(lambda x: x * 1.0)
+    for _ in range(3):
+        seed = step.stats().calls
+        found = [t.tolist() for t in step.over(x, 4, shuffle=True, generator=tl.Generator().manual_seed(seed))]
+        loader = tl.data.DataLoader(tl.data.TensorDataset(x), 4, shuffle=True,
+                                    generator=tl.Generator().manual_seed(seed))
+        assert found == [batch.tolist() for (batch,) in loader]
+
+
+def test_passes_over_other_data_and_after_a_reset() -> None:
+    global scale
+    step, a, b = tl.capture(lambda x, y: (x + y) * scale), tl.arange(4.0), tl.ones(4)
+    for _ in range(3):
+        assert [t.tolist() for t in step.over((a, b), 2)] == [[1.0, 2.0], [3.0, 4.0]]
+        assert [t.tolist() for t in step.over((a, a), 2)] == [[0.0, 2.0], [4.0, 6.0]]
+    scale = 2.0
+    try:
+        with pytest.raises(CaptureError, match="'scale'"):
+            list(step.over((a, b), 2))
+        step.reset()
+        assert [t.tolist() for t in step.over((a, b), 2)] == [[2.0, 4.0], [6.0, 8.0]]
+    finally:
+        scale = 1.0
+
+
+def test_methods_and_copies_keep_what_was_said_of_them() -> None:
+    class Model:
+        @tl.capture(unroll=2)
+        def run(self, x: tl.Tensor) -> Any:
+            return x.sum(), 7
+
+    for step in (Model().run, copy.deepcopy(tl.capture(lambda x: (x.sum(), 7), unroll=2))):
+        for _ in range(3):
+            sums, sevens = step(tl.ones(2, 3))
+            assert sums.tolist() == [3.0, 3.0] and sevens == [7, 7]

@@ -199,6 +199,10 @@ def unaligned() -> np.ndarray:
     return np.empty(17, np.uint8)[1:].view(np.float32)
 
 
+def windows() -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(values(9), 5)
+
+
 def read_only() -> np.ndarray:
     out = np.empty(3, np.float32)
     out.flags.writeable = False
@@ -223,6 +227,27 @@ LEFT_TO_NUMPY: dict[str, Callable[[], tuple[str, tuple[Any, ...], dict[str, Any]
     "batches of matrices": lambda: ("matmul", (np.empty((2, 3, 3), np.float32),) + (values(2, 3, 3),) * 2, {}),
     "nothing to multiply": lambda: ("matmul", (np.empty((2, 3), np.float32), values(2, 0), values(0, 3)), {}),
     "its own transpose": lambda: ("matmul", (np.empty((2, 2), np.float32), (x := values(2, 3)), x.T), {}),
+    "a copy of what has gaps": lambda: ("copy", (np.empty(3, np.float32), values(6)[::2]), {}),
+    "columns with gaps": lambda: ("matmul", (np.empty((4, 2), np.float32), values(4, 6)[:, ::2], values(3, 2)), {}),
+    "rows that overlap": lambda: ("matmul", (np.empty((5, 2), np.float32), windows(), values(5, 2)), {}),
+    "norms of columns": lambda: ("layer_norm", (np.empty((2, 3), np.float32), values(2, 3), None, None),
+                                 {"dims": (0,), "eps": 1e-5}),
+    "a sum of all": lambda: ("sum", (np.empty((1, 1), np.float32), values(2, 3)), {"dims": (0, 1)}),
+    "a mask of another shape": lambda: ("dropout", (np.empty((2, 3), np.float32), values(2, 3),
+                                                    np.ones((3, 2), np.bool_)), {"chance": 0.5, "scale": 2.0}),
+    "a result of another shape": lambda: ("relu_bias_grad", ((np.empty((2, 3), np.float32), np.empty(3, np.float32)),
+                                                             values(2, 3), values(3, 2)), {}),
+    "turned batches": lambda: ("linear", (np.empty((2, 3, 4), np.float32), values(2, 5, 3).transpose(0, 2, 1),
+                                          values(4, 5), values(4)), {}),
+    "a weight with gaps": lambda: ("layer_norm", (np.empty((2, 3), np.float32), values(2, 3), values(6)[::2], None),
+                                   {"dims": (1,), "eps": 1e-5}),
+    "a large matrix and a vector": lambda: ("matmul", (np.empty((900, 1), np.float32), values(900, 300),
+                                                       values(300, 1)), {}),
+    "an index behind the last": lambda: ("index", (np.empty((1, 3), np.float32), values(6, 3), np.array([6])),
+                                         {"dims": (0,)}),
+    "indices of columns": lambda: ("index", (np.empty((6, 6), np.float32), values(6, 6), np.arange(6)), {"dims": (1,)}),
+    "indices with gaps": lambda: ("index", (np.empty((2, 3), np.float32), values(6, 3), np.arange(4)[::2]),
+                                  {"dims": (0,)}),
     "negative indices": lambda: ("index", (np.empty((1, 3), np.float32), values(6, 3), np.array([-1])), {"dims": (0,)}),
 }
 
@@ -251,6 +276,14 @@ def test_matmul(compiled: cpu_compiled.Library, dtype: Any) -> None:
                 np.testing.assert_array_equal(out, x @ y)
             else:
                 np.testing.assert_allclose(out, x @ y, rtol=1e-5, atol=1e-4)
+
+
+def test_linear_of_a_matrix_laid_out_by_columns(compiled: cpu_compiled.Library) -> None:
+    x, weight, bias = values(5, 3).T, values(4, 5), values(4)
+    out, expected = np.empty((3, 4), np.float32), np.empty((3, 4), np.float32)
+    assert compiled.run["linear"](out, x, weight, bias)
+    by_numpy("linear", expected, x, weight, bias)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_matmul_of_parts_of_matrices(compiled: cpu_compiled.Library) -> None:
@@ -330,6 +363,17 @@ def test_cross_entropy(compiled: cpu_compiled.Library, dtype: Any, ignored: int)
             np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_rows_that_do_not_count_have_no_gradient_whatever_they_hold(compiled: cpu_compiled.Library) -> None:
+    logits, target = values(3, 5), np.array([1, -100, 4])
+    logits[1] = math.nan
+    out, expected = np.empty_like(logits), np.empty_like(logits)
+    arguments = np.array(2, np.float32), logits, target
+    assert compiled.run["cross_entropy_grad"](out, *arguments, ignore_index=-100)
+    by_numpy("cross_entropy_grad", expected, *arguments, ignore_index=-100)
+    assert (out[1] == 0).all()
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
 def test_a_label_that_is_no_class_is_named_as_by_numpy(in_use: None) -> None:
     for target in ([0, 3], [-1, 0]):
         with pytest.raises(OutOfRangeError, match=r"Target -?\d is out of bounds: row \d of 2, 3 classes"):
@@ -374,6 +418,14 @@ def test_dropout(compiled: cpu_compiled.Library, dtype: Any) -> None:
         assert compiled.run["dropout"](out, x, mask, chance=chance, scale=1.25)
         by_numpy("dropout", wanted, x, mask, chance=chance, scale=1.25)
         np.testing.assert_array_equal(out, wanted)
+
+
+def test_dropout_writes_no_more_than_its_mask(compiled: cpu_compiled.Library) -> None:
+    for size in range(9):
+        memory = np.full(16, 7, np.uint8)
+        state = np.array([3, 0], np.uint64)
+        assert compiled.run["dropout_noise"](memory[:size].view(np.bool_), state, count=size, chance=0.5)
+        assert (memory[size:] == 7).all() and state[1] == -(-size // 4)
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------
@@ -463,6 +515,8 @@ def test_updates_left_to_numpy(compiled: cpu_compiled.Library) -> None:
     assert not update(*arguments[:1], arguments[1][:-1], *arguments[2:], **rule[3])  # fewer gradients
     other = (*arguments[1][:-1], np.ascontiguousarray(arguments[1][-1]))
     assert not update(arguments[0], other, *arguments[2:], **rule[3])  # two layouts
+    assert not update(*arguments[:2], np.array(0.01, np.float32), *arguments[3:], **rule[3])  # a rate of another dtype
+    assert not update(*arguments, skip=np.array(1.0), **rule[3])
     before = copied(arguments)
     for actual, expected in zip(flat(arguments), flat(before), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -497,10 +551,12 @@ def test_set_flush_denormal(in_use: None) -> None:
     tiny = np.full(40, 1e-40, np.float32)
     seen = []
     flushing = threading.Event()
-    other = threading.Thread(target=lambda: (flushing.wait(), seen.append((tiny * np.float32(0.5)).any())))
+    other = threading.Thread(target=lambda: (flushing.wait(), seen.append((tiny * np.float32(0.5)).any())), daemon=True)
     other.start()
     try:
         assert cpu_compiled.set_flush_denormal(True)
+        assert (tiny * np.float32(0.5) == 0).all()
+        assert cpu_compiled.kernels()["sigmoid_grad"](np.empty_like(tiny), tiny, tiny)  # which flushes by itself
         assert (tiny * np.float32(0.5) == 0).all()
         flushing.set()
         other.join()

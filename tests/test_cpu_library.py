@@ -63,6 +63,10 @@ state = [(np.zeros_like(x),), (np.zeros_like(x),)]
 assert run["adam_step"]((x,), (y,), np.array(0.1), (np.zeros((), np.float32),), *state, None, beta1=0.9, beta2=0.99,
                         eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False, maximize=False)
 digest.update(x)
+tiny, halves = np.full(700_000, 1e-40, np.float32), np.empty(700_000, np.float32)
+for flushing in (True, False):  # in all threads, as in the one that asks
+    assert cpu_compiled.set_flush_denormal(flushing) and run["mul"](halves, tiny, 0.5)
+    digest.update(halves)
 print(digest.hexdigest())
 """
 
@@ -82,6 +86,8 @@ def test_numbers_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpu_compiled.threads() == 3
     monkeypatch.setenv("TENSORLITE_THREADS", "2")
     assert cpu_compiled.threads() == 2
+    monkeypatch.setenv("TENSORLITE_THREADS", "0")
+    assert cpu_compiled.threads() == 3
     monkeypatch.setenv("TENSORLITE_THREADS", "none")
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert cpu_compiled.threads() >= 1
@@ -134,6 +140,7 @@ def python(code: str, **environment: str) -> str:
 def test_a_process_uses_what_lies_in_the_cache() -> None:
     cpu_compiled.build()
     assert python(USED, TENSORLITE_COMPILED="").startswith("True in use (")
+    assert python(USED, TENSORLITE_COMPILED="1").startswith("True in use (")
     assert python(USED, TENSORLITE_COMPILED="0") == "False off (TENSORLITE_COMPILED=0)\n"
     off = "from tensorlite.backends import cpu_compiled as c; print(c.compile_kernels(), c.set_flush_denormal(True))"
     assert python(off, TENSORLITE_COMPILED="0") == "False False\n"
@@ -153,6 +160,13 @@ def test_a_compiler_that_fails_is_not_tried_again(tmp_path: Path) -> None:
     while not list(tmp_path.glob("host/*.failed")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "False not built: false refuses cpu" in python(USED, **failing)
+
+
+def test_a_build_that_succeeds_forgets_the_failure_before() -> None:
+    note = cpu_compiled._failure(cpu_compiled._target())
+    note.write_text("an older compiler's words\n")
+    cpu_compiled.build()
+    assert not note.exists()
 
 
 def test_without_a_cache_nothing_is_built_in_the_background() -> None:

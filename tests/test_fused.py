@@ -92,6 +92,13 @@ def test_dropout_by_the_door_has_a_plan_for_each_chance_and_alignment(device: st
         assert backend.to_numpy(out).tolist() == (kept * scale).tolist()
 
 
+def test_dropout_of_any_number_of_elements(device: str) -> None:
+    """The last thread has one to four of them."""
+    for count in (*range(1, 10), 1023):
+        x = tl.randn(count, device=device)
+        assert bits(ops.dropout(x, 0.25, draws(1, device))) == bits(by_mask(x, 0.25, draws(1, device)))
+
+
 def test_dropout_of_special_values(device: str) -> None:
     """What is dropped is multiplied by 0, as by a mask: NaN and infinities stay visible."""
     x = tl.tensor([np.nan, np.inf, -np.inf, -1.0] * 9, device=device)

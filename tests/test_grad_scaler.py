@@ -392,3 +392,65 @@ def test_the_first_loss_is_not_scaled_while_recording() -> None:
     step(tl.ones(()))
     with pytest.raises(tl.CaptureError, match="the first loss that a GradScaler scales"):
         step(tl.ones(()))
+
+
+# --- several optimizers, several dtypes ------------------------------------------------------------------------------
+
+
+def test_inf_in_gradients_of_one_dtype_counts_for_all(device: str) -> None:
+    w, wide = leaf(device), tl.ones(3, dtype=tl.float64, device=device, requires_grad=True)
+    optimizer, scaler = optim.SGD([w, wide], lr=0.5), GradScaler(device, **OPTIONS)
+    scaler.scale((w * np.inf).sum() + (wide * 2.0).sum().float()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert w.tolist() == wide.tolist() == [1.0] * 3
+    assert scaler.get_scale() == 512.0
+
+
+def test_the_scale_shrinks_for_inf_in_any_optimizer(device: str) -> None:
+    first, second = leaf(device), leaf(device)
+    optimizers, scaler = [optim.SGD([w], lr=0.5) for w in (first, second)], GradScaler(device, **OPTIONS)
+    scaler.scale((first * 2.0).sum() + (second * np.inf).sum()).backward()
+    for optimizer in optimizers:
+        scaler.step(optimizer)
+    scaler.update()
+    assert (first.tolist(), second.tolist()) == ([0.0] * 3, [1.0] * 3)
+    assert scaler.get_scale() == 512.0
+
+
+def test_a_step_without_the_scaler_is_not_skipped(device: str) -> None:
+    w, optimizer, scaler = optimizer_and_scaler(device)
+    scaler.scale((w * np.inf).sum()).backward()
+    scaler.step(optimizer)
+    assert w.tolist() == [1.0] * 3
+    w.grad = tl.ones(3, device=device)
+    optimizer.step()
+    assert w.tolist() == [0.5] * 3
+
+
+def test_a_parameter_listed_twice_is_unscaled_once(device: str) -> None:
+    w = leaf(device)
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = optim.SGD([w, w], lr=0.5)
+    scaler = GradScaler(device, **OPTIONS)
+    scaler.scale(w.sum()).backward()
+    scaler.unscale_(optimizer)
+    assert w.grad is not None and w.grad.tolist() == [1.0] * 3
+
+
+def test_a_shallow_copy_has_a_scale_of_its_own(device: str) -> None:
+    w, optimizer, scaler = optimizer_and_scaler(device)
+    scaler.scale(w.sum())
+    other = copy.copy(scaler)
+    other.scale((w * np.inf).sum()).backward()
+    other.step(optimizer)
+    other.update()
+    assert (scaler.get_scale(), other.get_scale()) == (1024.0, 512.0)
+
+
+def test_loading_a_scale_changes_that_of_losses_before(device: str) -> None:
+    w, _, scaler = optimizer_and_scaler(device)
+    loss = scaler.scale((w * w).sum())
+    scaler.load_state_dict(scaler.state_dict())
+    with pytest.raises(tl.GradError, match="in-place"):
+        loss.backward()

@@ -56,7 +56,7 @@ def test_any_layout_and_nothing_beside_it_changes(layout: Any, device: str) -> N
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=[d.name for d in FLOATS])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("tensor,place", [(0, 0), (3, 4095), (4, 4096), (6, 8192), (7, 11)])
+@pytest.mark.parametrize("tensor,place", [(0, 0), (7, 4), (3, 4095), (4, 4096), (6, 8192), (7, 11)])
 def test_inf_and_nan_are_found_wherever_they_are(tensor: int, place: int, value: float, dtype: Any,
                                                  device: str) -> None:
     backend = get(device)
@@ -70,6 +70,7 @@ def test_finite_values_at_the_edge_of_the_range_are_not_inf(device: str) -> None
     for dtype in FLOATS:
         edge = np.array([dtypes.finfo(dtype).max, -dtypes.finfo(dtype).max, 0.0]).astype(dtype.numpy)
         assert unscaled(backend, [backend.from_numpy(edge)], 1.0) == 0.0
+        assert unscaled(backend, [backend.from_numpy(edge)], 0.5) == 0.0  # it is the scaled gradient that counts
 
 
 def test_found_inf_is_never_cleared(device: str) -> None:
@@ -119,3 +120,20 @@ def test_bounds_alignment_and_races_under_the_simulators_checks() -> None:
             memory = [backend.from_numpy(drawn(dtype, n)) for n in SIZES]
             memory[4] = backend.from_numpy(np.full(4097, np.nan, dtype.numpy))  # many threads find it
             assert unscaled(backend, [*memory, backend.from_numpy(drawn(dtype, 30))[1:]], 2.0) == 1.0
+
+
+def test_plans_go_by_strides_and_factors(device: str) -> None:
+    backend = get(device)
+    for view in (lambda x: x.reshape(-1)[:12].reshape(4, 3), lambda x: x[:, :3], lambda x: x[:, ::2]):
+        whole, expected = backend.from_numpy(drawn(tl.float32, 4, 6)), drawn(tl.float32, 4, 6)
+        part, wanted = view(whole), view(expected)
+        unscaled(backend, [part], 4.0)
+        wanted *= np.float32(0.25)
+        np.testing.assert_array_equal(backend.to_numpy(part), wanted)
+        np.testing.assert_array_equal(backend.to_numpy(whole), expected)
+    for growth, backoff, interval, expected_scale in ((2.0, 0.5, 1, 16.0), (4.0, 0.5, 1, 32.0), (4.0, 0.5, 2, 8.0)):
+        scale, found = (backend.fill("fill", (), np.dtype(np.float32), x) for x in (8.0, 0.0))
+        tracker = backend.fill("fill", (), np.dtype(np.int32), 0)
+        backend.run("amp_update", scale, tracker, found, growth_factor=growth, backoff_factor=backoff,
+                    growth_interval=interval)
+        assert float(backend.to_numpy(scale)) == expected_scale

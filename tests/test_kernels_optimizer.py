@@ -378,6 +378,8 @@ def test_parameters_that_move_take_their_state_along(backend: Backend) -> None:
     train(model, optimizers[0], 2, first=2)
     train(other, optimizers[1], 4)
     assert_alike(model, other)
+    for p in model.parameters():
+        assert {state.backend for state in optimizers[0].state[p].values()} == {backend}
 
 
 def test_a_copy_goes_on_by_itself(backend: Backend) -> None:

@@ -215,3 +215,45 @@ def test_gradients_that_cannot_be_changed_in_place_are_refused(backend: Backend)
         with pytest.raises(tl.GradError, match="shares memory among its elements"):
             clip([p, q], 0.5)
     assert p.grad.cpu().tolist() == [1] * 4
+
+
+def test_a_norm_counts_what_lies_below_zero(backend: Backend) -> None:
+    total, factor = (backend.empty((), np.dtype(np.float32)) for _ in range(2))
+    tensors = [backend.from_numpy(np.array(a, np.float32)) for a in ([1.0, -3.0], [-2.0, 2.5])]
+    backend.run("many_norm", (total, factor), tuple(tensors), order=math.inf, max_norm=1.0)
+    assert backend.to_numpy(total) == 3
+
+
+def test_squares_are_summed_as_numpy_sums_them() -> None:
+    rng = np.random.default_rng(2)
+    for size in range(131_080, 140_000, 433):
+        x = rng.standard_normal(size).astype(np.float32)
+        total, factor = np.empty((), np.float32), np.empty((), np.float32)
+        get("cpu").run("many_norm", (total, factor), (x,), order=2, max_norm=1.0)
+        assert total == np.sqrt(np.add.reduce(x * x))
+
+
+def test_tensors_of_one_shape_and_other_strides(backend: Backend) -> None:
+    """What was planned for dense ones serves no others."""
+    half = factor_on(backend, dtypes.float32, 0.5)
+    for view in (lambda x: x.reshape(-1)[:12].reshape(4, 3), lambda x: x[:, :3], lambda x: x[:, ::2]):
+        whole = backend.from_numpy(np.arange(24, dtype=np.float32).reshape(4, 6))
+        expected = np.arange(24, dtype=np.float32).reshape(4, 6)
+        part, wanted = view(whole), view(expected)
+        backend.run("many_scale", (part,), half)
+        wanted *= np.float32(0.5)
+        np.testing.assert_array_equal(backend.to_numpy(part), wanted)
+        np.testing.assert_array_equal(backend.to_numpy(whole), expected)
+
+
+def test_tensors_that_overlap_by_one_element_or_backwards(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a launch for itself, however often the same ones come."""
+    half = factor_on(device, dtypes.float32, 0.5)
+    x = device.from_numpy(np.ones(11, np.float32))
+    seen = launched(device, monkeypatch)
+    for _ in range(2):
+        device.run("many_scale", (x[:6], x[5:]), half)
+    assert len(seen) == 4
+    np.testing.assert_array_equal(device.to_numpy(x), [0.25] * 5 + [2**-4] + [0.25] * 5)
+    device.run("many_scale", (x[5:][::-1], x[6:10]), half)
+    np.testing.assert_array_equal(device.to_numpy(x), [0.25] * 5 + [2**-5] + [2**-4] * 4 + [0.125])

@@ -159,3 +159,53 @@ def test_an_update_together_is_that_of_each_alone() -> None:
             results.append(values(*params))
         for a, b in zip(*results, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_that_share_memory_are_skipped_too(backend: Backend) -> None:
+    whole = tl.ones(5, device=backend.device)
+    first, second = whole[:4].requires_grad_(), whole[1:].requires_grad_()
+    with_gradients(first, second)
+    optimizer = optim.SGD([first, second], lr=1.0)
+    optimizer._found_inf = tl.ones((), device=backend.device)
+    optimizer.step()
+    assert whole.cpu().tolist() == [1.0] * 5
+
+
+def test_nothing_changes_in_numpys_kernels_where_they_are_skipped() -> None:
+    """Compiled ones may stand before them."""
+    p, g, m = (np.full(3, x, np.float32) for x in (1.0, 2.0, 3.0))
+    options = {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+    cpu = get("cpu")
+    cpu.run_numpy("lion_step", (p,), ((g,), np.array(0.1), (m,)), {**options, "skip": np.array(1, np.float32)})
+    assert p.tolist() == [1.0] * 3 and m.tolist() == [3.0] * 3
+    cpu.run_numpy("lion_step", (p,), ((g,), np.array(0.1), (m,)), {**options, "skip": np.array(0, np.float32)})
+    assert p.tolist() != [1.0] * 3 and m.tolist() != [3.0] * 3
+
+
+def test_a_step_is_a_change_in_place_of_parameters_and_state(backend: Backend) -> None:
+    (p, w) = on(backend.device, (2,), (2,))
+    optimizer = optim.Adam([p], lr=0.1)
+    optimizer.step()
+    for used in (p, optimizer.state[p]["exp_avg"], optimizer.state[p]["step"]):
+        product = (w * used).sum()
+        optimizer.step()
+        with pytest.raises(tl.GradError, match="in-place"):
+            product.backward()
+
+
+def test_gradients_with_a_graph_are_filled_without_it(backend: Backend) -> None:
+    (p,) = on(backend.device, (2,))
+    p.grad = None
+    (p * p * p).sum().backward(create_graph=True)
+    assert p.grad is not None and p.grad.requires_grad
+    optim.SGD([p]).zero_grad(set_to_none=False)
+    assert not p.grad.requires_grad and p.grad.cpu().tolist() == [0.0, 0.0]
+
+
+def test_state_that_options_ask_for_later_is_made_then(backend: Backend) -> None:
+    (p,) = on(backend.device, (2,))
+    optimizer = optim.RMSprop([p], centered=True)
+    optimizer.step()
+    optimizer.param_groups[0]["momentum"] = 0.9
+    optimizer.step()
+    assert set(optimizer.state[p]) == {"step", "square_avg", "grad_avg", "momentum_buffer"}

@@ -105,6 +105,26 @@ def test_a_name_that_somebody_else_exchanged_meanwhile_stays() -> None:
     assert backend.observers == ()
 
 
+def test_a_method_that_somebody_else_exchanged_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(*args: Any) -> None:
+        """Another one's."""
+
+    monkeypatch.setattr(nn.Module, "__call__", vars(nn.Module)["__call__"])  # put back at the end
+    with tl.profile(**FAST):
+        nn.Module.__call__ = mine  # type: ignore[method-assign]
+    assert vars(nn.Module)["__call__"] is mine
+
+
+def test_what_is_unseen_stays_so_after_what_is_unseen_inside_of_it() -> None:
+    with tl.profile(**FAST) as p:
+        with spans.unseen():
+            with spans.unseen():
+                tl.ones(3)
+            tl.ones(3)
+        tl.zeros(3)
+    assert len([s for s in p.spans if s.kind is KERNEL]) == 1
+
+
 def test_a_start_that_is_interrupted_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything()
     monkeypatch.setattr(optim.Adam, "__subclasses__", mock.Mock(side_effect=Stop), raising=False)

@@ -215,6 +215,7 @@ def test_kernels_on_a_gpu_take_the_time_between_events() -> None:
     assert [s.busy for s in found] == [1_000_000, 1_000_000]
     assert found[0].on_device and found[1].on_device
     assert found[1].on_device[0] - found[0].on_device[0] == 2_000_000
+    assert found[0].on_device[0] == clock._origin_time + 1_000_000  # on the host's clock
 
 
 def test_a_long_profile_of_a_gpu_needs_few_events() -> None:
@@ -231,8 +232,11 @@ def test_a_long_profile_of_a_gpu_needs_few_events() -> None:
     clock.forget(failed)
     clock.forget(failed)
     clock.end(failed)
+    for _ in range(3000):
+        clock.start(failed)
+        clock.forget(failed)
     clock.read(wait=True)
-    assert gpu.recorded == 10_002
+    assert gpu.recorded == 13_002
     assert gpu.made < 2100
     assert not clock._running and not clock._began
 

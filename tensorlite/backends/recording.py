@@ -33,6 +33,7 @@ from ..errors import CaptureError, user_line
 
 if TYPE_CHECKING:
     from ..autograd.tape import Var, Version
+    from ..tensor import Tensor
     from . import Array, Backend
 
 _ALIGNMENT = 256  # bytes: a GPU's allocator gives no less
@@ -98,7 +99,8 @@ class Recorder(ABC):
         self.callbacks: list[Callable[[], None]] = []
         self.changed: dict[int, weakref.ref[Var]] = {}  # tensors changed in place that share their memory with none
         self.versions: dict[int, Version] = {}  # the counters of others
-        self.read_grads: dict[Var, Any] = {}  # leaves whose .grad was read before the recording set it, and what it was
+        # Leaves whose .grad was read before the recording set it, and what it was: None, or a tensor that is not held.
+        self.read_grads: dict[Var, weakref.ref[Tensor] | None] = {}
         self.written_grads: dict[Var, None] = {}
         self.end_callbacks: list[Callable[[], object]] = []
 
@@ -173,7 +175,7 @@ class Recorder(ABC):
 
     def note_change(self, tensor: Var) -> None:
         """A tensor is changed in place: so will it be by each replay."""
-        self._refuse_elsewhere(tensor, "is changed in place")
+        self._refuse_elsewhere(tensor, "a change in place")
         if tensor._version is None:
             self.changed[id(tensor)] = weakref.ref(tensor)
         else:
@@ -191,24 +193,27 @@ class Recorder(ABC):
     def note_grad_read(self, leaf: Var) -> None:
         """The `.grad` of a leaf matters to the step."""
         if leaf not in self.written_grads:
-            self.read_grads.setdefault(leaf, leaf._grad)
+            self.read_grads.setdefault(leaf, None if leaf._grad is None else weakref.ref(leaf._grad))
 
     def note_grad_written(self, leaf: Var) -> None:
         """The step sets the `.grad` of a leaf."""
-        self._refuse_elsewhere(leaf, "gets a gradient")
+        self._refuse_elsewhere(leaf, "the gradient")
         self.written_grads[leaf] = None
 
     def _refuse_elsewhere(self, tensor: Var, what: str) -> None:
         if tensor.backend is not self.backend:
-            refuse(f"a tensor of shape {tuple(tensor.array.shape)} on device '{tensor.backend.device}' {what} by a step "
-                   f"recorded on '{self.backend.device}', whose replays leave other devices alone, and")
+            refuse(f"{what} of a tensor of shape {tuple(tensor.array.shape)} on device '{tensor.backend.device}' (the "
+                   f"step is recorded on '{self.backend.device}': move it there)")
 
     def forget_own_leaves(self) -> None:
         """Let go of tensors with a `.grad` that the step made itself: those that nothing but this recording holds."""
         read = [(weakref.ref(leaf), then) for leaf, then in self.read_grads.items()]
         written = [weakref.ref(leaf) for leaf in self.written_grads]
+        has_rings = any(leaf._grad is not None and leaf._grad._requires_grad for leaf in self.written_grads)
         self.read_grads.clear()
         self.written_grads.clear()
+        if has_rings:  # a gradient with a graph holds its leaf
+            gc.collect()
         self.read_grads.update((leaf, then) for reference, then in read if (leaf := reference()) is not None)
         self.written_grads.update((leaf, None) for reference in written if (leaf := reference()) is not None)
 
@@ -413,9 +418,9 @@ def watch(recorder: Recorder) -> None:
 
 
 def replaced(array: Array) -> None:
-    """A tensor with this array holds another one, or wants gradients or not, from now on: its recordings are outdated."""
+    """A tensor with this array gets another one, requires_grad or a hook: recordings that use it are outdated."""
     if len(_recorders):
         whole = id(root(array))
         for recorder in tuple(_recorders):
             if whole in recorder.external:
-                recorder.outdate("a tensor that the step uses was given other memory, or its requires_grad was changed")
+                recorder.outdate("a tensor that the step uses was given other memory, requires_grad or hooks")

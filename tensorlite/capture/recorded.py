@@ -17,7 +17,7 @@ from ..errors import CaptureError, DeviceError
 from ..optim import Optimizer
 from ..optim.recorded import Rates
 from ..tensor import Tensor
-from .results import Results
+from .results import Gradients, Results
 from .surroundings import Surroundings
 from .trees import flatten, unflatten
 
@@ -78,7 +78,7 @@ class Recorded:
         if self.program.kernels == self._copies:
             raise CaptureError(f"'{self.name}' does nothing on device '{self._backend.device}': there is nothing to "
                                "replay; give it an argument on the device where it computes, or name it with device=")
-        self._gradients = [(leaf, leaf._grad) for leaf in recorder.written_grads]
+        self._gradients = Gradients(self.name, recorder.written_grads, recorder.owns)
         recording.watch(recorder)
         self._results = Results(self.name, results, self._backend)
         return self._hand_out()
@@ -86,17 +86,17 @@ class Recorded:
     def replay(self, leaves: Sequence[Any]) -> Any:
         """Run the step again with other arguments of the same signature."""
         for leaf, then in self._recorder.read_grads.items():
-            if leaf._grad is not then:
+            if leaf._grad is not (None if then is None else then()) or (leaf._grad is None) is not (then is None):
                 raise CaptureError(_grad_message(self.name, leaf, then))
         arrays = self._results.apart([leaves[place].array for place, _ in self._inputs])
         self._results.retract()
+        self._gradients.retract()
         run = self._backend.run
         for (_, static), array in zip(self._inputs, arrays, strict=True):
             run("copy", static, array)
         self.program.run()
         self._recorder.count_changes()
-        for leaf, gradient in self._gradients:
-            leaf._grad = gradient
+        self._gradients.give()
         self.replays += 1
         return self._hand_out()
 
@@ -168,17 +168,22 @@ def _with_strides_of(array: Array, backend: Backend) -> Array:
 
     Row-major where elements share memory or lie in no such order: there, results may differ in the last place.
     """
-    if array.flags.c_contiguous:
-        return backend.empty(array.shape, array.dtype)
+    plain = backend.empty(array.shape, array.dtype)
+    if plain.strides == array.strides or not array.size:
+        return plain
     order = sorted(range(array.ndim), key=lambda i: (-array.strides[i], -array.shape[i]))
-    shape = [array.shape[i] for i in order]
-    steps = [*[array.strides[i] // array.itemsize for i in order], 1]
-    room = [outer // max(inner, 1) for outer, inner in itertools.pairwise(steps)]  # of which a view takes the first few
-    if any(outer != inner * wide or wide < n
-           for (outer, inner), wide, n in zip(itertools.pairwise(steps), room, [*shape[1:], 1], strict=True)):
-        return backend.empty(array.shape, array.dtype)
-    memory = backend.empty((shape[0], *room), array.dtype)
-    return memory[(..., *[slice(n) for n in shape[1:]], 0)].transpose(sorted(range(array.ndim), key=order.__getitem__))
+    *outer, size = [array.shape[i] for i in order]
+    *steps, step = [array.strides[i] // array.itemsize for i in order]
+    length = (size - 1) * step + 1  # of a row, of which each element that is a step on is taken
+    width = steps[-1] if steps else length
+    pairs = list(itertools.pairwise(steps))
+    room = [above // max(below, 1) for above, below in pairs]  # of which the first few are taken
+    if step < 1 or length > width or any(above != below * wide or wide < few for (above, below), wide, few in zip(
+            pairs, room, outer[1:], strict=True)):
+        return plain
+    memory = backend.empty((*outer[:1], *room, width), array.dtype)
+    taken = memory[(..., *[slice(few) for few in outer[1:]], slice(0, length, step))]
+    return taken.transpose(sorted(range(array.ndim), key=order.__getitem__))
 
 
 def _is_waiting_for_backward(node: Node) -> bool:

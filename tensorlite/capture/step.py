@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -32,7 +32,7 @@ from .surroundings import Surroundings
 from .trees import flatten, flatten_call, unflatten
 
 MAX_RECORDINGS = 64  # per step
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), np.generic, Device)
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), Device)
 _MAX_PASSES = 8  # data sets that a step keeps recordings for
 
 
@@ -108,11 +108,13 @@ class Captured:
             recorded = self._recordings[key]
             if recorded is not None:
                 recorded.surroundings.check(self.name)
-                if recorded.outdated() is None:
-                    result = recorded.replay(leaves)
-                    self._calls += 1
-                    self._replays += 1
-                    return result
+                if recorded.outdated() is not None:
+                    del self._recordings[key]
+                    return self._run(key, leaves, args, kwargs)  # which makes what new parameters need
+                result = recorded.replay(leaves)
+                self._calls += 1
+                self._replays += 1
+                return result
             return self._record(key, leaves, structure)
 
     def _key(self, leaves: list[Any], structure: Any) -> Any:
@@ -121,7 +123,7 @@ class Captured:
             if isinstance(leaf, Tensor):
                 array = leaf.array
                 described.append((array.shape, array.strides, array.dtype.char, leaf.backend, leaf._requires_grad))
-            elif isinstance(leaf, (float, complex)):
+            elif isinstance(leaf, (float, complex, np.generic)):
                 described.append((type(leaf), repr(leaf)))  # 0.0 is not -0.0, and nan is nan
             elif isinstance(leaf, _PLAIN):
                 described.append((type(leaf), leaf))
@@ -132,14 +134,13 @@ class Captured:
         return structure, tuple(described), _modes(), self._surroundings.modes()
 
     def _refuse_container(self, leaf: Any) -> None:
+        """Raise CaptureError for a container that is not taken apart: what it holds would count as known by name."""
         if isinstance(leaf, np.ndarray):
             raise CaptureError(f"captured step '{self.name}': an argument is a NumPy array; pass "
                                "tl.from_numpy(array), moved to the step's device")
-        fields = vars(leaf).values() if is_dataclass(leaf) else leaf.values() if isinstance(leaf, Mapping) else leaf
-        if is_dataclass(leaf) or isinstance(leaf, (Mapping, list, set, frozenset)):
-            if any(isinstance(field, Tensor) for field in fields):
-                raise CaptureError(f"captured step '{self.name}': an argument is a {type(leaf).__name__} that holds "
-                                   "tensors; pass them one by one, or in a plain tuple, list or dict")
+        if any(isinstance(item, Tensor) for item in _items(leaf)):
+            raise CaptureError(f"captured step '{self.name}': an argument is a {type(leaf).__name__} that holds "
+                               "tensors; pass them one by one, or in a plain tuple, list or dict")
 
     def _run(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The first call: nothing is recorded."""
@@ -158,7 +159,7 @@ class Captured:
     def _record(self, key: Any, leaves: list[Any], structure: Any) -> Any:
         backend = self._backend(leaves)
         del self._recordings[key]  # after an error the next call is a first one
-        surroundings = Surroundings(self._function)
+        surroundings = Surroundings(self._function, leaves)
         recorded = Recorded(self.name, self._body, leaves, structure, backend, surroundings)
         self._recordings[key] = recorded
         self._calls += 1
@@ -277,15 +278,25 @@ class Captured:
         return bound
 
     def __reduce__(self) -> tuple[Any, ...]:
-        owner, name = getattr(self._function, "__self__", None), getattr(self._function, "__name__", "")
+        function: Any = self._function
+        owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         for cls in type(owner).__mro__:
             method = vars(cls).get(name)
-            if isinstance(method, Captured) and method._function is self._function.__func__:
+            if isinstance(method, Captured) and method._function is function.__func__:
                 return _captured_method, (owner, cls, name)
         return Captured, (self._function, self.unroll, self._device)  # a copy makes recordings of its own
 
     def __repr__(self) -> str:
         return f"<captured step '{self.name}', {len(self.stats().recordings)} recordings>"
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """What a container holds; nothing for other objects."""
+    if is_dataclass(value):
+        return [getattr(value, field.name, None) for field in fields(value)]
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, set, frozenset)) else ()
 
 
 def _captured_method(owner: Any, cls: type, name: str) -> Any:

@@ -6,7 +6,7 @@ both. Modules may change between training and evaluation: `modes()` tells, and a
 
 Names are read from the code: `scale`, `self.scale`, `config.scale`, `config["scale"]`. Followed are the functions and
 methods of the same package that are called by name, what a decorator wraps, and `forward` of each module that is
-found. Loops over a container, and objects of this library other than modules, are not looked into.
+found or an argument. Loops over a container, and objects of this library other than modules, are not looked into.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_not
 from typing import Any, NamedTuple
 
@@ -38,8 +38,8 @@ class _Name(NamedTuple):
 class Surroundings:
     """The names that a function uses, with what they meant when this was made."""
 
-    def __init__(self, function: Any) -> None:
-        found = _Search(function)
+    def __init__(self, function: Any, arguments: Sequence[Any] = ()) -> None:
+        found = _Search(function, [argument for argument in arguments if isinstance(argument, Module)])
         self._names = found.names
         self._now = [entry.now for entry in found.names]
         self._then = [entry.value for entry in found.names]
@@ -97,15 +97,15 @@ class _Subscript(NamedTuple):
 class _Search:
     """Goes through a function's code, and through that of what it calls."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, modules: Sequence[Module]) -> None:
         self.names: list[_Name] = []
         self.modules: list[Module] = []
         self._package = _package(getattr(function, "func", function))
         self._seen: dict[Any, Any] = {}  # what ids stand for is kept, so that they stand for nothing else
         self._functions: list[Any] = []
-        if isinstance(function, Module):
-            self._follow(function)
         self._functions.append(function)
+        for module in modules:
+            self._follow(module)
         while self._functions:
             self._read(self._functions.pop())
 
@@ -169,6 +169,8 @@ class _Search:
             return
         for name, cell in zip(code.co_freevars, plain.__closure__ or (), strict=True):
             self._note(name, cell, name, functools.partial(_contents, cell))
+        if isinstance(owner, Module):
+            self._follow(owner)
         if hasattr(plain, "__wrapped__"):
             self._follow(_bound(plain.__wrapped__, owner))
         owners = {code.co_varnames[0]: _Owner(owner)} if owner is not None and code.co_argcount else {}
@@ -188,7 +190,7 @@ class _Search:
         if type(place) is dict and key in place:
             return self._note_key(f"[{key!r}]", place, key)
         if type(place) is list and type(key) is int and -len(place) <= key < len(place):
-            return self._note(f"[{key}]", place, key, lambda: place[key] if -len(place) <= key < len(place) else _MISSING)
+            return self._note(f"[{key}]", place, key, functools.partial(_element, place, key))
         return _MISSING
 
     def attribute(self, owner: Any, name: str) -> Any:
@@ -271,7 +273,14 @@ class _Reader:
 
 
 def _bound(function: Any, owner: Any) -> Any:
-    return function if owner is None or not isinstance(function, types.FunctionType) else types.MethodType(function, owner)
+    """A function as the method of an object, if there is one."""
+    if owner is None or not isinstance(function, types.FunctionType):
+        return function
+    return types.MethodType(function, owner)
+
+
+def _element(place: list[Any], index: int) -> Any:
+    return place[index] if -len(place) <= index < len(place) else _MISSING
 
 
 def _contents(cell: types.CellType) -> Any:

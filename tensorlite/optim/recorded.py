@@ -56,9 +56,7 @@ def prepare(optimizer: Optimizer) -> None:
     recorder = recording.here()
     if recorder is None:
         return
-    if optimizer._pre_hooks or optimizer._post_hooks:
-        raise CaptureError(f"{type(optimizer).__name__} has step hooks, which replays of a captured step would not "
-                           "run; remove them (handle.remove()), or call what they do beside the captured step")
+    _refuse_hooks(optimizer)
     for known in recorder.callbacks:
         if isinstance(known, Watch) and known.optimizer is optimizer:
             known.rates.check()
@@ -66,6 +64,12 @@ def prepare(optimizer: Optimizer) -> None:
     watch = Watch(optimizer, recorder)
     recorder.before_replay(watch)
     recorder.at_end(watch.rates.check)
+
+
+def _refuse_hooks(optimizer: Optimizer) -> None:
+    if optimizer._pre_hooks or optimizer._post_hooks:
+        raise CaptureError(f"{type(optimizer).__name__} has step hooks, which replays of a captured step would not "
+                           "run; remove them (handle.remove()), or call what they do beside the captured step")
 
 
 def refuse_first_step(optimizer: Optimizer, what: str) -> None:
@@ -107,12 +111,13 @@ class Watch:
         self.rates = Rates(optimizer)
 
     def __call__(self) -> None:
-        """Write the learning rates of the day. Raises CaptureError for another option that changed."""
+        """Write the learning rates of the day. Raises CaptureError for another option that changed, and for hooks."""
         optimizer = self.optimizer
         present = self._present()
         if len(present) != len(self._objects) or not all(map(is_, present, self._objects)):
             self._recorder.outdate(f"the parameters, groups or state of {type(optimizer).__name__} were replaced")
             return
+        _refuse_hooks(optimizer)
         for options in self._options:
             options.check()
         for (index, _), rate in optimizer._rates.items():
