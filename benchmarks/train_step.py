@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=common.cores())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.12, help="length of a turn")
-    parser.add_argument("--pause", type=float, default=0.05, help="rest before a turn, in seconds")
+    parser.add_argument("--pause", type=float, default=0.15, help="rest before a turn, in seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worker", choices=ON_CPU, help=argparse.SUPPRESS)
     options = parser.parse_args()

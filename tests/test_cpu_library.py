@@ -239,3 +239,15 @@ def test_show_config_starts_nothing() -> None:
     show = "from tensorlite.backends import config\nprint(config.show_config())"
     assert "compiled kernels  no kernel has run yet" in python(show)
     assert "device cuda:sim   missing" in python(show, PATH="")
+
+
+def test_recordings_are_made_anew_when_compiled_kernels_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a replay would go on with NumPy's kernels, and eager calls with others."""
+    monkeypatch.setattr(cpu_compiled._state, "library", None)
+    step = tl.capture(lambda x: x * 2.0)
+    for _ in range(3):
+        step(tl.ones(3))
+    assert step.stats().replays == 1
+    assert tl.compile_kernels()
+    step(tl.ones(3))
+    assert step.stats().replays == 1

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..errors import DeviceError
-from . import host, kernel_sources
+from . import host, kernel_sources, recording
 from .recording import Call
 
 # As kernels/ means it: no contraction to fused multiply-adds. That sqrt sets no errno and that no operation traps is
@@ -177,6 +177,7 @@ def compile_kernels() -> bool:
     with _state.lock:
         if _state.library is None:
             _use(*_loaded(path))
+            recording.outdate_all("the CPU uses compiled kernels from here on")
     return _state.library is not None
 
 

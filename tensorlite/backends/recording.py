@@ -97,8 +97,7 @@ class Recorder(ABC):
         self.outdated: str | None = None
         self.external: dict[int, Array] = {}
         self.callbacks: list[Callable[[], None]] = []
-        self.changed: dict[int, weakref.ref[Var]] = {}  # tensors changed in place that share their memory with none
-        self.versions: dict[int, Version] = {}  # the counters of others
+        self.versions: dict[int, Version] = {}  # of the tensors that are changed in place, by id
         # Leaves whose .grad was read before the recording set it, and what it was: None, or a tensor that is not held.
         self.read_grads: dict[Var, weakref.ref[Tensor] | None] = {}
         self.written_grads: dict[Var, None] = {}
@@ -176,19 +175,13 @@ class Recorder(ABC):
     def note_change(self, tensor: Var) -> None:
         """A tensor is changed in place: so will it be by each replay."""
         self._refuse_elsewhere(tensor, "a change in place")
-        if tensor._version is None:
-            self.changed[id(tensor)] = weakref.ref(tensor)
-        else:
-            self.versions[id(tensor._version)] = tensor._version
+        version = tensor._shared_version()
+        self.versions[id(version)] = version
 
     def count_changes(self) -> None:
         """Say that a replay has changed in place what the recording did."""
         for version in self.versions.values():
             version[0] += 1
-        for reference in self.changed.values():
-            tensor = reference()
-            if tensor is not None:
-                tensor._bump()
 
     def note_grad_read(self, leaf: Var) -> None:
         """The `.grad` of a leaf matters to the step."""
@@ -415,6 +408,12 @@ _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()  # those whose program
 def watch(recorder: Recorder) -> None:
     """From now on, tell a recorder when memory that it uses is no longer that of a tensor."""
     _recorders.add(recorder)
+
+
+def outdate_all(reason: str) -> None:
+    """No recording made so far is to be replayed again."""
+    for recorder in tuple(_recorders):
+        recorder.outdate(reason)
 
 
 def replaced(array: Array) -> None:
