@@ -56,7 +56,7 @@ losses = [step(tl.randn(16, 784), tl.randint(0, 10, (16,))).item() for _ in rang
 What makes a comparison fair:
 
 - **The same mathematics.** Initial weights, data and batch order are drawn by NumPy and handed to all. Before any clock
-  starts, the losses of 20 steps must agree to a part in a thousand.
+  starts, the losses of the first steps must agree to a part in a thousand.
 - **The same machine.** All cores, and the same ones, for every BLAS, OpenMP and XLA pool. Each subject sits in a
   process of its own; they take turns, each round beginning with another; reported are medians.
 - **Rivals at their best.** torch with its fused Adam and with `torch.compile(mode="max-autotune")` for the shape at
