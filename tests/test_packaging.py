@@ -131,4 +131,4 @@ def test_dependencies_and_extras_are_those_promised() -> None:
     assert PROJECT["version"] == tl.__version__
     assert PROJECT["requires-python"] == ">=3.11"
     assert "numpy>=2.1" in PROJECT["dependencies"]
-    assert {"cuda12", "cuda13", "test", "dev", "plot"} <= PROJECT["optional-dependencies"].keys()
+    assert {"cuda12", "cuda13", "download", "test", "dev", "plot"} <= PROJECT["optional-dependencies"].keys()
