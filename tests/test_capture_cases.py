@@ -16,7 +16,7 @@ import pytest
 import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.autograd import checkpoint
-from tensorlite.errors import CaptureError
+from tensorlite.errors import ArgumentError, CaptureError
 
 Call = Callable[[Any, int], Any]  # call number i of a step, captured or not: what is looked at after it
 
@@ -617,3 +617,54 @@ def test_memory_of_a_recording_is_freed_while_its_gradients_are_used(device: str
     filled = [tl.full((64,), 7.0).to(device) for _ in range(50)]
     assert [p.grad.tolist() for p in model.parameters()] == grads
     assert filled[0].tolist() == [7.0] * 64
+
+
+# --- what a newcomer wrote -------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """What steps count in."""
+
+    calls = 0
+
+
+counter = Counter()
+counts = {"rows": 0}
+
+
+def test_numbers_that_a_step_itself_counts_up_are_refused() -> None:
+    def on_an_object(x: tl.Tensor) -> tl.Tensor:
+        counter.calls += 1
+        return x * 2.0
+
+    def in_a_dict(x: tl.Tensor) -> tl.Tensor:
+        counts["rows"] += len(x)
+        return x * 2.0
+
+    for function, name in ((on_an_object, "calls"), (in_a_dict, "rows")):
+        step = tl.capture(function)
+        step(tl.ones(2))
+        with pytest.raises(CaptureError, match=name):
+            step(tl.ones(2))
+
+
+def test_a_learning_rate_that_the_step_reads_is_refused_when_it_changes() -> None:
+    optimizer = optim.SGD([tl.ones(2, requires_grad=True)], lr=1.0)
+    step = tl.capture(lambda x: x * optimizer.param_groups[0]["lr"])
+    for _ in range(3):
+        assert step(tl.ones(2)).tolist() == [1.0, 1.0]
+    optimizer.param_groups[0]["lr"] = 0.5
+    with pytest.raises(CaptureError, match=r"'lr'.*was 1.0 and is now 0.5"):
+        step(tl.ones(2))
+
+
+def test_passes_over_data_are_in_the_stats_and_take_tensors_only() -> None:
+    total = tl.capture(lambda x: x.sum(), unroll=2)
+    data = tl.arange(8.0)
+    for _ in range(3):
+        list(total.over(data, batch_size=2))
+    stats = total.stats()
+    assert (stats.calls, stats.replays, len(stats.recordings)) == (6, 4, 1)
+    for wrong in (np.ones((4, 2)), tl.data.TensorDataset(tl.ones(4))):
+        with pytest.raises(ArgumentError, match=r"over\(\) takes a tensor, or several in a tuple"):
+            total.over(wrong, batch_size=2)

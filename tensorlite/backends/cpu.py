@@ -102,7 +102,7 @@ class CpuBackend(Backend):
         return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
+        recording.refuse("a number on the host (.item(), .numpy(), print, if, x[mask], .to() another device)")
         values: np.ndarray = array
         return values
 

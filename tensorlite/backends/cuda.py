@@ -170,7 +170,7 @@ class CudaBackend(KernelBackend):
             waiting.append((event, memory))
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
+        recording.refuse("a number on the host (.item(), .numpy(), print, if, x[mask], .to() another device)")
         dense = self.contiguous(array)
         values = np.empty(dense.shape, dense.dtype)
         with self.current():

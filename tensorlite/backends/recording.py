@@ -53,7 +53,8 @@ def here() -> Recorder | None:
 def refuse(what: str) -> None:
     """Raise CaptureError if this thread is recording: `what` cannot be replayed."""
     if here() is not None:
-        raise CaptureError(f"{what} cannot be part of a captured step: recording at {user_line()}")
+        raise CaptureError(f"{what} cannot be part of a captured step: recording at {user_line()}. Do it before or "
+                           "after the step, with what it takes or returns")
 
 
 class Call(NamedTuple):

@@ -112,7 +112,7 @@ class SimulatorBackend(KernelBackend):
         return result
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        recording.refuse("a number on the host (.item(), .numpy(), print, if)")
+        recording.refuse("a number on the host (.item(), .numpy(), print, if, x[mask], .to() another device)")
         self.raise_reported()
         return np.array(_as_numpy(array))
 

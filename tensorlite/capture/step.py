@@ -179,7 +179,7 @@ class Captured:
         return get("cpu")
 
     def stats(self) -> Stats:
-        """Calls, replays, and per recording its kernels, bytes and buffers.
+        """Calls, replays, and per recording its kernels, bytes and buffers; those of `over` among them.
 
         >>> double = tl.capture(lambda x: x * 2.0)
         >>> for i in range(4): y = double(tl.ones(3))
@@ -190,7 +190,12 @@ class Captured:
             rows = [RecordingStats(self._signatures[key], recorded.program.kernels, recorded.program.bytes,
                                    recorded.program.buffers, recorded.replays)
                     for key, recorded in self._recordings.items() if recorded is not None]
-            return Stats(self._calls, self._replays, tuple(rows))
+            calls, replays = self._calls, self._replays
+            for _, passes in self._passes.values():
+                over = passes.stats()
+                calls, replays = calls + over.calls, replays + over.replays
+                rows += over.recordings
+            return Stats(calls, replays, tuple(rows))
 
     # --- several steps in one recording ------------------------------------------------------------------------------
 
@@ -225,6 +230,9 @@ class Captured:
         [[1.0, 5.0], [9.0]]
         """
         tensors = (data,) if isinstance(data, Tensor) else tuple(data)
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise ArgumentError(f"captured step '{self.name}': over() takes a tensor, or several in a tuple: "
+                                "step.over((x, y), batch_size=128); for a dataset of tensors pass dataset.tensors")
         size = _common_length(self.name, tensors)
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ArgumentError(f"captured step '{self.name}': batch_size must be a positive integer, "

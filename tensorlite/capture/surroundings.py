@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CaptureError
 from ..nn import Module, Parameter
+from ..optim import Optimizer
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None))
 _FOLLOWED = (types.FunctionType, types.MethodType, functools.partial)
@@ -201,7 +202,8 @@ class _Search:
             label = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
         if isinstance(owner, types.ModuleType):
             return self._attribute_of_python_module(owner, label, name)
-        if not isinstance(owner, (Module, type)) and _package(type(owner)) in (_LIBRARY, "builtins"):
+        is_options = isinstance(owner, Optimizer) and name == "param_groups"  # where learning rates are read
+        if not isinstance(owner, (Module, type)) and _package(type(owner)) in (_LIBRARY, "builtins") and not is_options:
             return _MISSING
         if name == "training" and isinstance(owner, Module):
             return _MISSING  # one of the modes
@@ -261,8 +263,8 @@ class _Reader:
             return self._search.global_(self._globals, name)
         if operation.startswith(("LOAD_FAST", "LOAD_DEREF")):
             return owners[name] if name in owners else _contents(cells[name]) if name in cells else _MISSING
-        if last is _MISSING:
-            return _MISSING
+        if last is _MISSING or operation == "COPY":  # as in x.n += 1, which reads and then sets
+            return last
         if operation in ("LOAD_ATTR", "LOAD_METHOD"):
             return self._search.attribute(last, name)
         if operation == "LOAD_CONST":

@@ -151,8 +151,8 @@ class _Options:
             return
         before, now = self._plan, self._optimizer._plan(self._group)
         name = type(self._optimizer).__name__
-        cure = ("only the learning rate may change between replays of a captured step; call step.reset() to have it "
-                "captured anew")
+        cure = ("only the learning rate may change between replays of a captured step (OneCycleLR and CyclicLR: pass "
+                "cycle_momentum=False); call step.reset() to have it captured anew")
         for option, value in before.options.items():
             changed = now.options.get(option)
             if changed != value:
