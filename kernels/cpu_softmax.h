@@ -92,9 +92,9 @@ struct LogSoftmax : RowsTask<T> {
   }
 };
 
-// (g - sum of g y) y
-template <class T>
-struct SoftmaxGrad : RowsTask<T> {
+// to = slope(g, y, sum of share(g, y)) along each row.
+template <class T, class Formula>
+struct RowsGrad : RowsTask<T> {
   bool operator()() {
     const i64 columns = this->matrix.columns;
     parallel_for(this->matrix.rows, rows_per_thread(columns), [this, columns](i64 begin, i64 end) {
@@ -102,33 +102,32 @@ struct SoftmaxGrad : RowsTask<T> {
       for (i64 r = begin; r < end; ++r) {
         const T *const g = this->x + r * columns, *const y = this->y + r * columns;
         T* const to = this->out + r * columns;
-        const T sum = sum_of_row<T>(columns, [=](i64 c) { return g[c] * y[c]; });
+        const T sum = sum_of_row<T>(columns, [=](i64 c) { return Formula::share(g[c], y[c]); });
 #pragma GCC ivdep
-        for (i64 c = 0; c < columns; ++c) to[c] = (g[c] - sum) * y[c];
+        for (i64 c = 0; c < columns; ++c) to[c] = Formula::slope(g[c], y[c], sum);
       }
     });
     return true;
   }
 };
 
-// g - exp(y) sum of g
-template <class T>
-struct LogSoftmaxGrad : RowsTask<T> {
-  bool operator()() {
-    const i64 columns = this->matrix.columns;
-    parallel_for(this->matrix.rows, rows_per_thread(columns), [this, columns](i64 begin, i64 end) {
-      const FlushDenormals flushing;
-      for (i64 r = begin; r < end; ++r) {
-        const T *const g = this->x + r * columns, *const y = this->y + r * columns;
-        T* const to = this->out + r * columns;
-        const T sum = sum_of_row<T>(columns, [=](i64 c) { return g[c]; });
-#pragma GCC ivdep
-        for (i64 c = 0; c < columns; ++c) to[c] = g[c] - exp(y[c]) * sum;
-      }
-    });
-    return true;
-  }
+struct OfSoftmax {
+  template <class T>
+  static T share(T g, T y) { return g * y; }
+  template <class T>
+  static T slope(T g, T y, T sum) { return (g - sum) * y; }
 };
+struct OfLogSoftmax {
+  template <class T>
+  static T share(T g, T) { return g; }
+  template <class T>
+  static T slope(T g, T y, T sum) { return g - exp(y) * sum; }
+};
+
+template <class T>
+using SoftmaxGrad = RowsGrad<T, OfSoftmax>;
+template <class T>
+using LogSoftmaxGrad = RowsGrad<T, OfLogSoftmax>;
 
 template <class RowKernel, class T>
 bool prepare_rows_of(Arguments& arguments, Tape& tape, int arrays) {

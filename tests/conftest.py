@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import fake_cuda
 import pytest
 from hypothesis import settings
 
@@ -15,3 +18,24 @@ settings.load_profile("tensorlite")
 def device(request: pytest.FixtureRequest) -> str:
     """Each device present, by name."""
     return str(request.param)
+
+
+@pytest.fixture
+def driver() -> Iterator[fake_cuda.Driver]:
+    """The stand-in driver, afterwards as it was before."""
+    if not fake_cuda.is_installed():
+        pytest.skip("only the stand-in driver can show this")
+    installed = fake_cuda.install()
+    yield installed
+    installed.configure()
+    installed.run_kernels(True)
+    installed.refuse_products(False)
+    tl.cuda.empty_cache()
+
+
+@pytest.fixture
+def second() -> str:
+    """A second GPU."""
+    if tl.cuda.device_count() < 2:
+        pytest.skip("one GPU")
+    return "cuda:1"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tensorlite as tl
@@ -65,17 +63,3 @@ def everything() -> dict[str, Any]:
         found[f"{backend.device}"] = {name: id(value) for name, value in vars(backend).items()}
         found[f"{backend.device} observers"] = backend.observers
     return found
-
-
-THREADS = 8
-
-
-def in_threads(work: Callable[[int], Any]) -> list[Any]:
-    barrier = threading.Barrier(THREADS)
-
-    def begin(number: int) -> Any:
-        barrier.wait(60)
-        return work(number)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(begin, range(THREADS), timeout=120))

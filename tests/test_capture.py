@@ -17,6 +17,7 @@ import pytest
 import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.backends import get, recording
+from tensorlite.backends.recording_memory import Pool
 from tensorlite.errors import ArgumentError, CaptureError, DeviceError, GradError, OutOfRangeError, ShapeError
 from tensorlite.nn import functional as F
 
@@ -1225,7 +1226,7 @@ def test_recordings_inside_one_another_and_those_that_cannot_begin(monkeypatch: 
 
 
 def test_a_pool_gives_the_smallest_block_that_is_not_far_too_large() -> None:
-    pool = recording.Pool(np.ndarray)
+    pool = Pool(np.ndarray)
     held = [pool.empty((size,), np.dtype(np.uint8)) for size in (100_000, 30_000, 20_000)]
     addresses = [array.__array_interface__["data"][0] for array in held]
     assert all(address % 256 == 0 for address in addresses)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,42 +17,18 @@ from typing import Any
 import fake_cuda
 import numpy as np
 import pytest
+from on_gpu import gpu, run_under_the_stand_in, runs_directly
 
 import tensorlite as tl
 from tensorlite.backends import get, recording
 from tensorlite.errors import CaptureError
 
-ON_GPU = "cuda" in tl.testing.devices()
-gpu = pytest.mark.skipif(not ON_GPU, reason="no GPU, and not under the stand-in driver")
 CAPTURE = Path(__file__).with_name("test_capture.py")
 
 
-@pytest.mark.skipif(ON_GPU, reason="runs directly")
+@runs_directly
 def test_all_of_this_under_the_stand_in_driver() -> None:
-    reason = fake_cuda.missing()
-    if reason is not None:
-        pytest.skip(reason)
-    failures = fake_cuda.run_tests(__file__, str(CAPTURE), "-k", "test_cuda_graph or (cuda and not cuda:sim)")
-    assert failures is None, failures
-
-
-@pytest.fixture
-def driver() -> Iterator[fake_cuda.Driver]:
-    """The stand-in driver, as it was before."""
-    if not fake_cuda.is_installed():
-        pytest.skip("only the stand-in driver can show this")
-    installed = fake_cuda.install()
-    yield installed
-    installed.configure()
-    installed.run_kernels(True)
-    tl.cuda.empty_cache()
-
-
-@pytest.fixture
-def second() -> str:
-    if tl.cuda.device_count() < 2:
-        pytest.skip("one GPU")
-    return "cuda:1"
+    run_under_the_stand_in(__file__, str(CAPTURE), "-k", "test_cuda_graph or (cuda and not cuda:sim)")
 
 
 def record(step: Callable[[], Any], device: str = "cuda") -> tuple[Any, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,44 +15,16 @@ from typing import Any
 import fake_cuda
 import numpy as np
 import pytest
+from on_gpu import gpu, numbers, run_under_the_stand_in, runs_directly
 
 import tensorlite as tl
 from tensorlite import nn
 from tensorlite.backends import get
 
-ON_GPU = "cuda" in tl.testing.devices()
-gpu = pytest.mark.skipif(not ON_GPU, reason="no GPU, and not under the stand-in driver")
 
-
-@pytest.mark.skipif(ON_GPU, reason="runs directly")
+@runs_directly
 def test_all_of_this_under_the_stand_in_driver() -> None:
-    reason = fake_cuda.missing()
-    if reason is not None:
-        pytest.skip(reason)
-    failures = fake_cuda.run_tests(__file__)
-    assert failures is None, failures
-
-
-@pytest.fixture
-def driver() -> Iterator[fake_cuda.Driver]:
-    """The stand-in driver, as it was before."""
-    if not fake_cuda.is_installed():
-        pytest.skip("only the stand-in driver can show this")
-    installed = fake_cuda.install()
-    yield installed
-    installed.configure()
-    tl.cuda.empty_cache()
-
-
-@pytest.fixture
-def second() -> str:
-    if tl.cuda.device_count() < 2:
-        pytest.skip("one GPU")
-    return "cuda:1"
-
-
-def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+    run_under_the_stand_in(__file__)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

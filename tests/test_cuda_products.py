@@ -6,19 +6,17 @@ of recordings, by cuBLAS, are in test_cuda_layer.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import fake_cuda
 import numpy as np
 import pytest
+from on_gpu import gpu, numbers, run_under_the_stand_in, runs_directly
 
 import tensorlite as tl
 from tensorlite.backends import get
 from tensorlite.nn import functional as F
-
-ON_GPU = "cuda" in tl.testing.devices()
-gpu = pytest.mark.skipif(not ON_GPU, reason="no GPU, and not under the stand-in driver")
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "dense": lambda a: a,
@@ -31,27 +29,9 @@ SHAPES = [((3, 4), (4, 5)), ((1, 4), (4, 1)), ((3, 1), (1, 5)), ((2, 3, 4), (4, 
           ((6, 2, 3, 4), (2, 4, 5)), ((6, 1, 3, 4), (1, 2, 4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5))]
 
 
-@pytest.mark.skipif(ON_GPU, reason="runs directly")
+@runs_directly
 def test_all_of_this_under_the_stand_in_driver() -> None:
-    reason = fake_cuda.missing()
-    if reason is not None:
-        pytest.skip(reason)
-    failures = fake_cuda.run_tests(__file__)
-    assert failures is None, failures
-
-
-@pytest.fixture
-def driver() -> Iterator[fake_cuda.Driver]:
-    """The stand-in driver, as it was before."""
-    if not fake_cuda.is_installed():
-        pytest.skip("only the stand-in driver can show this")
-    installed = fake_cuda.install()
-    yield installed
-    installed.refuse_products(False)
-
-
-def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+    run_under_the_stand_in(__file__)
 
 
 def on_gpu(array: np.ndarray) -> tl.Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from profiles import FAST, THREADS, by_name, everything, in_threads, train
+from in_threads import THREADS, in_threads
+from profiles import FAST, by_name, everything, train
 
 import tensorlite as tl
 from tensorlite import nn, optim

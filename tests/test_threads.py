@@ -8,19 +8,17 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from in_threads import THREADS, in_threads
 
 import tensorlite as tl
 from tensorlite import autograd, nn, optim
 from tensorlite.autograd.mode import is_anomaly_enabled
 from tensorlite.nn import functional as F
-
-THREADS = 16
 
 
 @pytest.fixture(autouse=True)
@@ -30,18 +28,6 @@ def eager_switching() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
-
-
-def in_threads(work: Callable[[int], Any]) -> list[Any]:
-    """What `work(number)` returns in each thread; all begin at once. An error in a thread is raised here."""
-    barrier = threading.Barrier(THREADS)
-
-    def begin(number: int) -> Any:
-        barrier.wait(60)
-        return work(number)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(begin, range(THREADS), timeout=120))
 
 
 def trained(number: int, batches: int = 8) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import dtypes
-from ..backends import recording
+from ..backends import recording, recording_memory
 from ..errors import DeviceError, DTypeError, GradError, ShapeError
 from .mode import LINES_AND_NAN, anomaly_level, run_with_grad
 from .op import refresh
@@ -93,7 +93,7 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
                     array = result.array
                 if refuse_nan:
                     _refuse_nan(node, position, result)
-                send(parents[position], result, fresh and recording.is_whole(array) and array is not g.array)
+                send(parents[position], result, fresh and recording_memory.is_whole(array) and array is not g.array)
         except Exception as error:
             if node.trace is not None:
                 error.add_note(f"{node.op.name} was recorded at {node.trace}")

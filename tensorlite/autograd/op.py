@@ -160,7 +160,7 @@ class Op:
         """Per input that needs one: its position and its gradient, still in the promoted, broadcast shape."""
         plan = node.plan
         assert plan is not None
-        values = _unpack(node, g.backend, create_graph)
+        values = unpack(node, g.backend, create_graph)
         values["g"] = g
         if self.promote is not NONE:
             dtype = g.array.dtype
@@ -208,7 +208,7 @@ def op(forward: Callable[..., Array] | None = None, *, promote: str = NONE, view
     return Op(forward, promote, view)
 
 
-def _unpack(node: Node, backend: Backend, create_graph: bool) -> dict[str, Any]:
+def unpack(node: Node, backend: Backend, create_graph: bool) -> dict[str, Any]:
     """The values that rules may ask for, by name."""
     if node.saved is None:
         raise GradError(

@@ -24,6 +24,7 @@ import numpy as np
 from ..errors import CaptureError, DeviceError, user_line
 from . import Array, cublaslt, recording
 from .cupy_import import cupy
+from .recording_memory import root
 
 if TYPE_CHECKING:
     from .cuda import CudaBackend
@@ -178,7 +179,7 @@ class CudaRecorder(recording.Recorder):
             if type(array) is tuple:
                 self._note_external(array)
             elif isinstance(array, cupy.ndarray) and not self.owns(array):
-                whole = recording.root(array)
+                whole = root(array)
                 self.external[id(whole)] = whole
 
     def workspace(self, stream: int, size: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..autograd.tape import Node, wrap
 from ..backends import Array, Backend, recording
+from ..backends.recording_memory import root
 from ..errors import CaptureError, DeviceError
 from ..optim import Optimizer
 from ..optim.recorded import Rates
@@ -116,8 +117,8 @@ class Recorded:
         """A checked result of the step; one that lies in the memory of an argument is copied out of it."""
         self._check_result(leaf)
         if isinstance(leaf, Tensor):
-            whole = recording.root(leaf.array)
-            if any(whole is recording.root(array) for _, array in self._inputs):
+            whole = root(leaf.array)
+            if any(whole is root(array) for _, array in self._inputs):
                 self._copies += 1
                 return wrap(self._backend.copy(leaf.array), self._backend)
         return leaf

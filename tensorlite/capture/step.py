@@ -28,11 +28,11 @@ from ..random import Generator
 from ..sampling import draw_seed, randperm
 from ..tensor import Tensor
 from .recorded import Recorded
-from .surroundings import Surroundings
+from .surroundings import PLAIN, Surroundings
 from .trees import flatten, flatten_call, unflatten
 
 MAX_RECORDINGS = 64  # per step
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), Device)
+_KEYS = (*PLAIN, Device)
 _MAX_PASSES = 8  # data sets that a step keeps recordings for
 
 
@@ -125,7 +125,7 @@ class Captured:
                 described.append((array.shape, array.strides, array.dtype.char, leaf.backend, leaf._requires_grad))
             elif isinstance(leaf, (float, complex, np.generic)):
                 described.append((type(leaf), repr(leaf)))  # 0.0 is not -0.0, and nan is nan
-            elif isinstance(leaf, _PLAIN):
+            elif isinstance(leaf, _KEYS):
                 described.append((type(leaf), leaf))
             else:
                 self._refuse_container(leaf)

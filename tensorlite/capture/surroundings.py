@@ -22,7 +22,7 @@ from ..errors import CaptureError
 from ..nn import Module, Parameter
 from ..optim import Optimizer
 
-_PLAIN = (int, float, complex, bool, str, bytes, type(None))
+PLAIN = (int, float, complex, bool, str, bytes, type(None))
 _FOLLOWED = (types.FunctionType, types.MethodType, functools.partial)
 _LIBRARY = __name__.partition(".")[0]
 _MISSING: Any = object()
@@ -66,11 +66,11 @@ class Surroundings:
 
 
 def _equal(now: Any, then: Any) -> bool:
-    return type(now) is type(then) and isinstance(now, _PLAIN) and (now == then or (now != now and then != then))
+    return type(now) is type(then) and isinstance(now, PLAIN) and (now == then or (now != now and then != then))
 
 
 def _message(step: str, entry: _Name, now: Any) -> str:
-    if isinstance(entry.value, _PLAIN):
+    if isinstance(entry.value, PLAIN):
         what = f"was {entry.value!r} and is now {'gone' if now is _MISSING else repr(now)}"
     else:
         what = f"was {_one(entry.value)} and is now {_one(now, 'another')}"
@@ -217,14 +217,14 @@ class _Search:
 
     def _attribute_of_python_module(self, module: types.ModuleType, label: str, name: str) -> Any:
         value = vars(module).get(name, _MISSING)
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             return self._note_key(label, vars(module), name)
         self._follow(value)
         return value
 
     def _attribute_of_class(self, owner: Any, cls: type, label: str, name: str) -> Any:
         value = vars(cls)[name]
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             return self._note_key(label, vars(cls), name)
         if isinstance(value, property):
             value = value.fget

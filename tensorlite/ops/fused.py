@@ -6,7 +6,7 @@ import functools
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..autograd.op import NONE, Op, _unpack, op
+from ..autograd.op import NONE, Op, op, unpack
 from ..autograd.tape import Node, Var, wrap
 from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
@@ -63,7 +63,7 @@ class _LinearReluOp(Op):
             yield from super().gradients(node, g, create_graph, useful)
             return
         x, weight, bias = [parent is not None and (useful is None or parent in useful) for parent in node.parents]
-        saved = _unpack(node, g.backend, create_graph)
+        saved = unpack(node, g.backend, create_graph)
         if bias:
             slope, total = _relu_bias_grad(g, saved["out"])
             yield 2, total
