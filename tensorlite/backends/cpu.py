@@ -25,6 +25,7 @@ from . import (
     Kernel,
     cpu_activation,
     cpu_amp,
+    cpu_conv,
     cpu_index,
     cpu_layers,
     cpu_many,
@@ -354,7 +355,7 @@ KERNELS: dict[str, Kernel] = {
     "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
     "matmul": matmul,
 }
-for _family in (cpu_activation, cpu_amp, cpu_index, cpu_layers, cpu_many, cpu_optim, philox):
+for _family in (cpu_activation, cpu_amp, cpu_conv, cpu_index, cpu_layers, cpu_many, cpu_optim, philox):
     KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(

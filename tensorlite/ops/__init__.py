@@ -19,6 +19,12 @@ from .activation import softplus_grad as softplus_grad
 from .activation import softsign as softsign
 from .activation import tanh as tanh
 from .activation import tanh_grad as tanh_grad
+from .conv import conv1d as conv1d
+from .conv import conv2d as conv2d
+from .conv import conv2d_input_grad as conv2d_input_grad
+from .conv import conv2d_weight_grad as conv2d_weight_grad
+from .conv import conv_transpose1d as conv_transpose1d
+from .conv import conv_transpose2d as conv_transpose2d
 from .dropout import dropout as dropout
 from .elementwise import abs as abs
 from .elementwise import acos as acos

@@ -6,6 +6,10 @@ shape, and distances) and classification.py (scores against classes).
 
 from __future__ import annotations
 
+from ...ops import conv1d as conv1d
+from ...ops import conv2d as conv2d
+from ...ops import conv_transpose1d as conv_transpose1d
+from ...ops import conv_transpose2d as conv_transpose2d
 from .activation import celu as celu
 from .activation import elu as elu
 from .activation import gelu as gelu
