@@ -53,6 +53,7 @@ from case import (
     standardized_grad,
     written,
 )
+from cases_conv import CONVOLUTIONS
 
 import tensorlite as tl
 from tensorlite import ops
@@ -418,4 +419,4 @@ INDEXING = [
     plain("diff", lambda x: ops.diff(x, 2), lambda x: np.diff(x, 2), ((3, 4),), ((5,),), dtypes=ANY),
     plain("diff dim", lambda x: ops.diff(x, dim=0), lambda x: np.diff(x, axis=0), ((3, 4),), dtypes=ANY),
 ]
-CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING
+CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING + CONVOLUTIONS

@@ -1,9 +1,9 @@
 """Convolutions of the CPU: forward, and the derivatives in the input and in the weight.
 
 Contract: that of `cpu`. x is (N, C, H, W), weight (K, C/groups, R, S), the result (N, K, P, Q); stride, padding and
-dilation are pairs. The windows that the weight meets lie in x as a strided view, (N, C, R, S, P, Q). The matrix that BLAS
-multiplies is a copy of it and R·S times as large as x: it is made for as many images at a time as a cache holds. A 1x1
-convolution needs no copy, and one that sees a single channel at a time no matrix.
+dilation are pairs. The windows that the weight meets lie in x as a strided view, (N, C, R, S, P, Q). The matrix that
+BLAS multiplies is a copy of it and R·S times as large as x: it is made for as many images at a time as a cache holds.
+A 1x1 convolution needs no copy, and one that sees a single channel at a time no matrix.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Windows(NamedTuple):
 
     def positions(self) -> Iterator[tuple[int, int]]:
         """The positions (r, s) in the kernel."""
-        return iter(np.ndindex(self.kernel))  # type: ignore[arg-type]
+        return iter(np.ndindex(self.kernel))
 
 
 def conv2d(out: Array, x: Array, weight: Array, bias: Array | None, *, stride: Pair, padding: Pair, dilation: Pair,

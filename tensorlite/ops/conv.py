@@ -5,9 +5,9 @@ Contract. x is (N, C, H, W), weight (K, C/groups, R, S), the result (N, K, P, Q)
     conv2d(x, w)[n, k, p, q] = Σ_crs w[k, c, r, s]·x[n, c₀(k) + c, p·stride + r·dilation - padding, ...]
 
 It is linear in x and in w. `conv2d_input_grad(g, w)` and `conv2d_weight_grad(g, x)` are its transposes, so that
-<conv2d(x, w), g> = <x, conv2d_input_grad(g, w)> = <w, conv2d_weight_grad(g, x)>, whence every derivative of any order is
-one of the three. What an operation cannot know from its inputs' shapes is its parameter `size`: the last two dimensions
-of its result. One dimension is two, the first of size 1.
+<conv2d(x, w), g> = <x, conv2d_input_grad(g, w)> = <w, conv2d_weight_grad(g, x)>: every derivative of any order is one
+of the three. What an operation cannot know from its inputs' shapes is its parameter `size`, the last two dimensions of
+its result. A signal of one dimension is an image of height 1.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Si
     >>> tl.conv2d(tl.ones(1, 1, 3, 3), tl.ones(1, 1, 2, 2), padding=1)[0, 0, 0]
     tensor([1., 2., 2., 1.])
     """
-    return _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+    out: Tensor = _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+    return out
 
 
 @autocasts
@@ -108,7 +109,8 @@ def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Si
     >>> tl.conv1d(tl.tensor([[1., 2., 4., 8.]]), tl.tensor([[[-1., 1.]]]))
     tensor([[1., 2., 4.]])
     """
-    return _convolve("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+    out: Tensor = _convolve("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+    return out
 
 
 @autocasts
@@ -123,7 +125,8 @@ def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     >>> tl.conv_transpose2d(tl.tensor([[[1., 2.]]]), tl.ones(1, 1, 1, 2), stride=(1, 2))
     tensor([[[1., 1., 2., 2.]]])
     """
-    return _spread("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    out: Tensor = _spread("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return out
 
 
 @autocasts
@@ -134,11 +137,12 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     >>> tl.conv_transpose1d(tl.tensor([[1., 2.]]), tl.ones(1, 1, 2))
     tensor([[1., 3., 2.]])
     """
-    return _spread("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    out: Tensor = _spread("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return out
 
 
 def _convolve(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: Size, padding: Size | str,
-              dilation: Size, groups: int) -> Tensor:
+              dilation: Size, groups: int) -> Any:
     _require_operands(name, ndim, input, weight, bias)
     strides, dilations = _positive(name, "stride", stride, ndim), _positive(name, "dilation", dilation, ndim)
     channels = weight.shape[1] * groups
@@ -162,7 +166,7 @@ def _convolve(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: 
 
 
 def _spread(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: Size, padding: Size,
-            output_padding: Size, groups: int, dilation: Size) -> Tensor:
+            output_padding: Size, groups: int, dilation: Size) -> Any:
     _require_operands(name, ndim, input, weight, bias)
     strides, dilations = _positive(name, "stride", stride, ndim), _positive(name, "dilation", dilation, ndim)
     paddings, extra = _counts(name, "padding", padding, ndim), _counts(name, "output_padding", output_padding, ndim)
@@ -180,9 +184,9 @@ def _spread(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: Si
             raise ArgumentError(f"{name}: output_padding {extra} must be less than stride {strides} or dilation "
                                 f"{dilations}")
         size.append((n - 1) * s - 2 * p + d * (k - 1) + e + 1)
-    if min(size) < 0 or 0 in weight.shape[2:] or 0 in input.shape[-ndim:]:
+    if min(size) < 1 or 0 in weight.shape[2:] or 0 in input.shape[-ndim:]:
         raise ShapeError(f"{name}: the result of input {tuple(input.shape)}, weight {tuple(weight.shape)} and padding "
-                         f"{paddings} would have a negative size (size {tuple(size)})")
+                         f"{paddings} would be empty (size {tuple(size)})")
     return _as_images(conv2d_input_grad, ndim, input, weight, bias, size, strides, paddings, dilations, groups)
 
 
@@ -239,7 +243,7 @@ def _positive(name: str, what: str, value: Size, ndim: int) -> tuple[int, ...]:
 
 def _padded(name: str, x: Any, padding: Size | str, kernel: Sequence[int], stride: tuple[int, ...],
             dilation: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
-    """The input, and what of the padding is alike on both sides. What 'same' has beyond that is laid around the input."""
+    """The input, and what of the padding is alike on both sides; what 'same' has beyond that lies around the input."""
     ndim = len(kernel)
     if not isinstance(padding, str):
         return x, _counts(name, "padding", padding, ndim)
