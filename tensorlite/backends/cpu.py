@@ -30,6 +30,7 @@ from . import (
     cpu_layers,
     cpu_many,
     cpu_optim,
+    cpu_pool,
     philox,
     recording,
 )
@@ -355,7 +356,18 @@ KERNELS: dict[str, Kernel] = {
     "cumsum": _accumulating(np.add), "cumprod": _accumulating(np.multiply), "argsort": argsort,
     "matmul": matmul,
 }
-for _family in (cpu_activation, cpu_amp, cpu_conv, cpu_index, cpu_layers, cpu_many, cpu_optim, philox):
+_FAMILIES = (
+    cpu_activation,
+    cpu_amp,
+    cpu_conv,
+    cpu_index,
+    cpu_layers,
+    cpu_many,
+    cpu_optim,
+    cpu_pool,
+    philox,
+)
+for _family in _FAMILIES:
     KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(

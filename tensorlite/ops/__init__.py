@@ -170,6 +170,12 @@ from .movement import unbind as unbind
 from .movement import unflatten as unflatten
 from .movement import unsqueeze as unsqueeze
 from .movement import view as view
+from .pool import avg_pool2d as avg_pool2d
+from .pool import avg_pool2d_grad as avg_pool2d_grad
+from .pool import max_pool2d as max_pool2d
+from .pool import max_pool2d_grad as max_pool2d_grad
+from .pool import max_pool2d_indices as max_pool2d_indices
+from .pool import max_pool2d_pick as max_pool2d_pick
 from .reduce import ValuesIndices as ValuesIndices
 from .reduce import all as all
 from .reduce import amax as amax
