@@ -26,8 +26,25 @@ from . import (
     sort,
 )
 
-_FAMILIES = (amp, cross_entropy, dropout, elementwise, index, layer_norm, linear, many, matmul, movement, muon,
-             optimizer, random, reduce, scan, softmax, sort)
+_FAMILIES = (
+    amp,
+    cross_entropy,
+    dropout,
+    elementwise,
+    index,
+    layer_norm,
+    linear,
+    many,
+    matmul,
+    movement,
+    muon,
+    optimizer,
+    random,
+    reduce,
+    scan,
+    softmax,
+    sort,
+)
 
 TABLE: dict[str, Launcher] = {name: launcher for family in _FAMILIES for name, launcher in family.TABLE.items()}
 
