@@ -53,6 +53,7 @@ from case import (
     standardized_grad,
     written,
 )
+from cases_attention import ATTENTION
 from cases_conv import CONVOLUTIONS
 
 import tensorlite as tl
@@ -419,4 +420,15 @@ INDEXING = [
     plain("diff", lambda x: ops.diff(x, 2), lambda x: np.diff(x, 2), ((3, 4),), ((5,),), dtypes=ANY),
     plain("diff dim", lambda x: ops.diff(x, dim=0), lambda x: np.diff(x, axis=0), ((3, 4),), dtypes=ANY),
 ]
-CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING + CONVOLUTIONS
+CASES = [
+    *ELEMENTWISE,
+    *ACTIVATIONS,
+    *LOGIC,
+    *REDUCTIONS,
+    *MOVEMENT,
+    *PRODUCTS,
+    *FUSED,
+    *INDEXING,
+    *ATTENTION,
+    *CONVOLUTIONS,
+]

@@ -120,8 +120,11 @@ def widest(region: Region, inputs: Inputs) -> Inputs:
 
 
 POLICY: Final[dict[str, Policy]] = {
-    **dict.fromkeys(("matmul", "linear", "linear_relu", "addmm", "prelu", "conv1d", "conv2d", "conv_transpose1d",
-                     "conv_transpose2d"), lower),
+    **dict.fromkeys((
+        "matmul", "linear", "linear_relu", "addmm", "prelu",
+        "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d",
+        "scaled_dot_product_attention",
+    ), lower),
     **dict.fromkeys((
         # sums, products and norms
         "sum", "prod", "cumsum", "cumprod", "norm", "normalize", "layer_norm", "cosine_similarity",

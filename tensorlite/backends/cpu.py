@@ -25,6 +25,7 @@ from . import (
     Kernel,
     cpu_activation,
     cpu_amp,
+    cpu_attention,
     cpu_conv,
     cpu_index,
     cpu_layers,
@@ -359,6 +360,7 @@ KERNELS: dict[str, Kernel] = {
 _FAMILIES = (
     cpu_activation,
     cpu_amp,
+    cpu_attention,
     cpu_conv,
     cpu_index,
     cpu_layers,

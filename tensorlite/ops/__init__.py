@@ -19,6 +19,7 @@ from .activation import softplus_grad as softplus_grad
 from .activation import softsign as softsign
 from .activation import tanh as tanh
 from .activation import tanh_grad as tanh_grad
+from .attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .conv import conv1d as conv1d
 from .conv import conv2d as conv2d
 from .conv import conv2d_input_grad as conv2d_input_grad
