@@ -12,17 +12,17 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from data_server import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tensorlite as tl
-from tensorlite.data import mnist
+from tensorlite.data import downloads, mnist
 from tensorlite.data.idx import encode_idx, read_idx
 from tensorlite.errors import ArgumentError, FileFormatError
 
@@ -392,51 +392,6 @@ def test_cache_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- downloads, from a server on this machine ----
 
 
-class Server:
-    """Serves folders of bytes by HTTP: `pages['/a/name.gz'] = data`; counts the files sent."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, bytes] = {}
-        self.requests: list[str] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.reply(body=False)
-
-            def do_GET(self) -> None:
-                server.requests.append(self.path)
-                self.reply(body=True)
-
-            def reply(self, body: bool) -> None:
-                page = server.pages.get(self.path)
-                self.send_response(404 if page is None else 200)
-                self.send_header("Content-Length", str(len(page or b"")))
-                self.end_headers()
-                if body:
-                    self.wfile.write(page or b"")
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def mirror(self, name: str, **replaced: bytes) -> str:
-        """Serve the tiny set as a mirror, `train_images=` and so on replaced."""
-        keys = dict(zip(("train_images", "train_labels", "test_images", "test_labels"), ALL, strict=True))
-        files = {file: pack(data) for file, data in TINY.items()} | {keys[key]: data for key, data in replaced.items()}
-        self.pages |= {f"/{name}/{file}.gz": data for file, data in files.items()}
-        return f"http://127.0.0.1:{self.http.server_port}/{name}/"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
     pytest.importorskip("pooch")
@@ -445,8 +400,15 @@ def server() -> Iterator[Server]:
     running.close()
 
 
+def mirror(server: Server, name: str, **replaced: bytes) -> str:
+    """Serve the tiny set as a mirror, `train_images=` and so on replaced."""
+    keys = dict(zip(("train_images", "train_labels", "test_images", "test_labels"), ALL, strict=True))
+    files = {file: pack(data) for file, data in TINY.items()} | {keys[key]: data for key, data in replaced.items()}
+    return server.mirror(name, {f"{file}.gz": data for file, data in files.items()})
+
+
 def test_download_to_the_cache(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a"), server.mirror("b")])
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a"), mirror(server, "b")])
     first = mnist.load_mnist()
     assert first.source == f"MNIST downloaded to {offline}"
     assert sorted(path.name for path in offline.iterdir()) == sorted(f"{name}.gz" for name in ALL)
@@ -457,7 +419,7 @@ def test_download_to_the_cache(server: Server, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_download_to_root(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: Path) -> None:
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a")])
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a")])
     digits = tl.data.MNIST(tmp_path / "new" / "folder", train=False)
     assert digits.source == f"MNIST downloaded to {tmp_path / 'new' / 'folder'}"
     assert len(tl.data.MNIST(tmp_path / "new" / "folder", download=False)) == 20
@@ -480,7 +442,7 @@ def test_download_to_root(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_bad_mirror_is_passed_over(
     server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path, bad: bytes | None
 ) -> None:
-    bad_mirror, good_mirror = server.mirror("bad"), server.mirror("good")
+    bad_mirror, good_mirror = mirror(server, "bad"), mirror(server, "good")
     server.pages[f"/bad/{mnist.TEST[0]}.gz"] = bad if bad is not None else b""
     if bad is None:
         del server.pages[f"/bad/{mnist.TEST[0]}.gz"]
@@ -492,7 +454,7 @@ def test_a_bad_mirror_is_passed_over(
 
 
 def test_bad_mirrors_leave_no_partial_files(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
-    mirrors = [server.mirror("a", train_labels=b"junk"), server.mirror("b", train_labels=b"")]
+    mirrors = [mirror(server, "a", train_labels=b"junk"), mirror(server, "b", train_labels=b"")]
     monkeypatch.setattr(mnist, "MIRRORS", mirrors)
     source = mnist.load_mnist().source
     assert "sample" in source and "/a/" in source and "/b/" in source and "junk" not in source
@@ -504,15 +466,15 @@ def test_damaged_cache_is_replaced_or_reported(server: Server, monkeypatch: pyte
     damage(offline / f"{mnist.TRAIN[0]}.gz")
     with pytest.raises(FileFormatError, match=mnist.TRAIN[0]):
         mnist.load_mnist()
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a")])
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a")])
     assert "downloaded" in mnist.load_mnist().source
     assert server.requests == [f"/a/{mnist.TRAIN[0]}.gz"]
 
 
 def test_mirror_that_never_answers(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
     """As a name server that does not reply: no timeout of a socket covers it."""
-    good, release = server.mirror("good"), threading.Event()
-    real = mnist._http
+    good, release = mirror(server, "good"), threading.Event()
+    real = downloads._http
 
     def http(seconds: float, progress: Any = False) -> Any:
         download = real(seconds, progress)
@@ -524,8 +486,8 @@ def test_mirror_that_never_answers(server: Server, monkeypatch: pytest.MonkeyPat
 
         return call
 
-    monkeypatch.setattr(mnist, "_http", http)
-    monkeypatch.setattr(mnist, "_PROBE_SECONDS", 2.0)
+    monkeypatch.setattr(downloads, "_http", http)
+    monkeypatch.setattr(downloads, "_PROBE_SECONDS", 2.0)
     monkeypatch.setattr(mnist, "MIRRORS", ["http://silent.invalid/", good])
     try:
         assert "downloaded" in mnist.load_mnist().source
@@ -537,8 +499,8 @@ def test_interrupted_download_leaves_nothing(server: Server, monkeypatch: pytest
     def interrupt(self: Any, data: bytes) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a")])
-    monkeypatch.setattr(mnist._Limited, "write", interrupt)
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a")])
+    monkeypatch.setattr(downloads._Limited, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         mnist.load_mnist()
     assert list(offline.iterdir()) == []
@@ -550,7 +512,7 @@ def test_strays_of_killed_processes_are_removed(server: Server, monkeypatch: pyt
         (offline / name).write_bytes(b"half")
         stamp = (offline / name).stat().st_mtime - age
         os.utime(offline / name, (stamp, stamp))
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a")])
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a")])
     mnist.load_mnist()
     assert [path.name for path in offline.glob("*.part")] == ["new.2-2.part"]
 
@@ -559,7 +521,7 @@ def test_progress_bar(
     server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tqdm = pytest.importorskip("tqdm")
-    monkeypatch.setattr(mnist, "MIRRORS", [server.mirror("a")])
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror(server, "a")])
     monkeypatch.setattr(tqdm, "tqdm", lambda **named: tqdm.std.tqdm(**named | {"disable": False}))
     mnist.load_mnist()
     assert mnist.TRAIN[0] in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Datasets, samplers, the DataLoader and MNIST, under the names of torch.utils.data and torchvision."""
+"""Datasets, samplers, the DataLoader, MNIST and its relatives, under the names of torch.utils.data and torchvision."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from .dataset import (
     default_convert,
     random_split,
 )
+from .emnist import EMNIST
+from .fashion_mnist import FashionMNIST
 from .loader import DataLoader, WorkerInfo, get_worker_info
 from .mnist import MNIST, load_mnist
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler
 
 __all__ = [
+    "EMNIST",
     "MNIST",
     "BatchSampler",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "FashionMNIST",
     "IterableDataset",
     "RandomSampler",
     "Sampler",

@@ -42,6 +42,8 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _DEFLATE_LIMIT: Final = 1032  # bytes of output per byte of input that deflate can reach at the very most
 _CHUNK: Final = 1 << 18
 
+_File = io.BufferedReader | io.BytesIO
+
 
 def read_idx(
     path: str | os.PathLike[str], *, shape: tuple[int, ...] | None = None, sha256: str | None = None
@@ -53,7 +55,17 @@ def read_idx(
     """
     path = Path(path)
     with open(path, "rb") as file:
-        return _Reader(path, file).read(shape, sha256)
+        return _Reader(str(path), file, os.fstat(file.fileno()).st_size).read(shape, sha256)
+
+
+def parse_idx(data: bytes, name: str) -> np.ndarray[Any, Any]:
+    """`read_idx` of a file's bytes; `name` stands for the file in errors.
+
+    >>> from tensorlite.data.idx import encode_idx, parse_idx
+    >>> parse_idx(encode_idx(np.array([3, 4], dtype=np.uint8)), "two numbers").tolist()
+    [3, 4]
+    """
+    return _Reader(name, io.BytesIO(data), len(data)).read(None, None)
 
 
 def encode_idx(array: np.ndarray[Any, Any]) -> bytes:
@@ -76,12 +88,12 @@ def encode_idx(array: np.ndarray[Any, Any]) -> bytes:
 class _Reader:
     """Reads one open file; holds what every error message needs."""
 
-    def __init__(self, path: Path, file: io.BufferedReader) -> None:
-        self.path = path
-        self.size = os.fstat(file.fileno()).st_size
+    def __init__(self, name: str, file: _File, size: int) -> None:
+        self.name = name
+        self.size = size
         self.gzipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
-        self.stream: io.BufferedReader | _GzipStream = _GzipStream(file) if self.gzipped else file
+        self.stream: _File | _GzipStream = _GzipStream(file) if self.gzipped else file
         self.digest = hashlib.sha256()
 
     def read(self, shape: tuple[int, ...] | None, sha256: str | None) -> np.ndarray[Any, Any]:
@@ -126,7 +138,7 @@ class _Reader:
         try:
             array = np.empty(shape, dtype)
         except MemoryError as error:
-            raise OutOfMemoryError(f"{self.path}: no memory for shape {shape} of {dtype}") from error
+            raise OutOfMemoryError(f"{self.name}: no memory for shape {shape} of {dtype}") from error
         buffer = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(buffer), _CHUNK):
             self._fill(buffer[start : start + _CHUNK], f"elements of shape {shape}")
@@ -163,7 +175,7 @@ class _Reader:
             raise self._error(f"truncated or damaged gzip data: {error}") from error
 
     def _error(self, fault: str) -> FileFormatError:
-        return FileFormatError(f"{self.path}: not a valid IDX file: {fault}. Replace it by an intact copy.")
+        return FileFormatError(f"{self.name}: not a valid IDX file: {fault}. Replace it by an intact copy.")
 
 
 class _GzipStream:
@@ -173,7 +185,7 @@ class _GzipStream:
     after another and ignores zero bytes behind them; here both are faults.)
     """
 
-    def __init__(self, file: io.BufferedReader) -> None:
+    def __init__(self, file: _File) -> None:
         self._file = file
         self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
