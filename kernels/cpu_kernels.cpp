@@ -9,6 +9,7 @@
 //   "flush"    function(bool) that makes the calling thread flush denormal numbers or not: whether it can
 #include "cpu_math.h"
 
+#include "cpu_conv.h"
 #include "cpu_layer_norm.h"
 #include "cpu_matmul.h"
 #include "cpu_optimizer.h"
@@ -125,6 +126,10 @@ Kernel kernels[] = {
     kernel<prepare_layer_norm<LayerNorm, LayerNormKind::forward>>("layer_norm"),
     kernel<prepare_layer_norm<LayerNormGrad, LayerNormKind::grad>>("layer_norm_grad"),
     kernel<prepare_layer_norm<LayerNormWeightGrad, LayerNormKind::weight_grad>>("layer_norm_weight_grad"),
+    // convolutions
+    kernel<prepare_convolution<ConvForward, ConvKind::forward>>("conv2d"),
+    kernel<prepare_convolution<ConvInputGrad, ConvKind::input_grad>>("conv2d_input_grad"),
+    kernel<prepare_convolution<ConvWeightGrad, ConvKind::weight_grad>>("conv2d_weight_grad"),
     // dropout
     kernel<prepare_dropout_noise>("dropout_noise"), kernel<prepare_dropout>("dropout"),
     // optimizers

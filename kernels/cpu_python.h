@@ -136,6 +136,12 @@ class Arguments {
     const i64 result = PyLong_AsLongLong(value);
     return PyErr_Occurred() ? (PyErr_Clear(), i64(unreadable())) : result;
   }
+  // An option that is a tuple of two integers.
+  void pair(const char* option, i64 (&values)[2]) {
+    PyObject* tuple = value_of(option);
+    if (length(tuple) != 2) return void(unreadable());
+    for (int k = 0; k < 2; ++k) values[k] = PyLong_AsLongLong(PyTuple_GetItem(tuple, k));
+  }
   // The value of an option; None where it is not given.
   PyObject* optional(const char* option) {
     const i64 count = names_ == nullptr ? 0 : PyTuple_Size(names_);

@@ -91,7 +91,7 @@ class _Convolution(_Conv):
                          device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        padding = self.padding
+        padding: Size | str = self.padding
         if self.padding_mode != "zeros":
             input, padding = ops.pad(input, self._widths(), mode=self.padding_mode), 0
         convolve = F.conv1d if self.NDIM == 1 else F.conv2d

@@ -1,0 +1,445 @@
+// Convolutions of device "cpu" and their derivatives, as products of small matrices.
+//
+// Contract: that of tensorlite/backends/cpu_conv.py, for dense arrays of float32 or float64. With C channels and K
+// filters per group, an image is worked on strip by strip: STRIP elements of the result, counted along its rows. A strip
+// is a matrix of STRIP columns; its C·R·S rows are what each element of a filter meets there, copied from the image,
+// which was copied with its padding first. So no matrix is larger than a cache, however large the image.
+//
+//   forward       result[K][STRIP] = weight[K][CRS] · met[CRS][STRIP]
+//   input grad    slopes[CRS][STRIP] = weightᵀ[CRS][K] · g[K][STRIP], added to the image where they were met
+//   weight grad   sums[CRS][K] += met[CRS][STRIP] · gᵀ[STRIP][K], in several sums over images, which are added in order
+//
+// What is computed does not depend on the number of threads.
+#pragma once
+#include "cpu_layer_norm.h"
+#include "cpu_tile.h"
+
+namespace cpu {
+
+template <class T>
+constexpr i64 STRIP = 2 * WIDTH<T>;
+
+// --- geometry --------------------------------------------------------------------------------------------------------
+
+struct Convolution {
+  i64 images, groups, channels, filters;  // the last two per group
+  i64 height, width;                      // of x
+  i64 rows, columns;                      // of the result
+  i64 kernel[2], stride[2], padding[2], dilation[2];
+
+  i64 positions() const { return kernel[0] * kernel[1]; }
+  i64 met() const { return channels * positions(); }  // elements of a filter
+  i64 pixels() const { return rows * columns; }
+  i64 plane() const { return height * width; }
+  // What all windows cover together, the padding before the first element included.
+  i64 extent(int k) const { return ((k == 0 ? rows : columns) - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1; }
+  i64 covered() const { return extent(0) * extent(1); }
+  i64 products() const { return filters * met() * pixels(); }  // for an image and a group
+  // How far a position in the kernel lies from its first one, in the covered area.
+  i64 offset(i64 r, i64 s) const { return r * dilation[0] * extent(1) + s * dilation[1]; }
+};
+
+constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;
+
+inline i64 units_per_thread(i64 products) { return PRODUCTS_PER_THREAD / (products + 1) + 1; }
+
+// Part of a strip that lies in one row of the result.
+struct Run {
+  i64 at, count;  // in the strip
+  i64 from;       // in the covered area, for the kernel's first position
+};
+
+template <class T>
+struct Strip {
+  i64 first, count, runs = 0;
+  Run run[STRIP<T>];
+
+  Strip(const Convolution& conv, i64 number) : first(number * STRIP<T>) {
+    const i64 left = conv.pixels() - first;
+    count = left < STRIP<T> ? left : STRIP<T>;
+    for (i64 at = 0; at < count;) {
+      const i64 row = (first + at) / conv.columns, column = (first + at) % conv.columns;
+      const i64 in_row = conv.columns - column, length = in_row < count - at ? in_row : count - at;
+      run[runs++] = {at, length, row * conv.stride[0] * conv.extent(1) + column * conv.stride[1]};
+      at += length;
+    }
+  }
+};
+
+template <class T>
+i64 strips_of(const Convolution& conv) {
+  return (conv.pixels() + STRIP<T> - 1) / STRIP<T>;
+}
+
+// --- an image with its padding ---------------------------------------------------------------------------------------
+
+// How many rows and columns of x lie in the covered area.
+struct Overlap {
+  i64 rows, columns;
+  explicit Overlap(const Convolution& conv)
+      : rows(shared(conv.height, conv.extent(0) - conv.padding[0])),
+        columns(shared(conv.width, conv.extent(1) - conv.padding[1])) {}
+
+ private:
+  static i64 shared(i64 size, i64 covered) { return covered < 0 ? 0 : covered < size ? covered : size; }
+};
+
+// The covered areas of the channels of one image and group.
+template <class T>
+void surround(const Convolution& conv, const T* x, T* image) {
+  const Overlap overlap(conv);
+  const i64 width = conv.extent(1), left = conv.padding[1];
+  for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
+    for (i64 h = 0; h < conv.extent(0); ++h) {
+      T* const to = image + h * width;
+      const i64 row = h - conv.padding[0];
+      const i64 inside = row < 0 || row >= overlap.rows ? 0 : overlap.columns;
+      const i64 before = left < width ? left : width;
+      for (i64 k = 0; k < before; ++k) to[k] = 0;
+      for (i64 k = 0; k < inside; ++k) to[left + k] = x[row * conv.width + k];
+      for (i64 k = before + inside; k < width; ++k) to[k] = 0;
+    }
+  }
+}
+
+// The opposite: x's part of the covered areas, plus `bias` if there is one.
+template <class T>
+void uncover(const Convolution& conv, const T* image, const T* bias, T* x) {
+  const Overlap overlap(conv);
+  for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
+    const T added = bias == nullptr ? T(0) : bias[c];
+    for (i64 h = 0; h < conv.height; ++h) {
+      const T* const from = image + (h + conv.padding[0]) * conv.extent(1) + conv.padding[1];
+      T* const to = x + h * conv.width;
+      const i64 inside = h < overlap.rows ? overlap.columns : 0;
+      for (i64 k = 0; k < inside; ++k) to[k] = from[k] + added;
+      for (i64 k = inside; k < conv.width; ++k) to[k] = added;
+    }
+  }
+}
+
+// --- strips ----------------------------------------------------------------------------------------------------------
+
+// Whole vectors are copied, so up to one more is read and written than belongs there; what follows is written later.
+template <class T>
+void copy_vectors(T* to, const T* from, i64 count) {
+  for (i64 k = 0; k < count; k += WIDTH<T>) store(to + k, load(from + k));
+}
+
+// met[c][r][s][...]: what each element of a filter meets in a strip. Zeros follow where the strip ends early.
+template <class T>
+void gather(const Convolution& conv, const Strip<T>& strip, const T* image, T* met) {
+  const i64 step = conv.stride[1];
+  for (i64 c = 0; c < conv.channels; ++c, image += conv.covered()) {
+    for (i64 r = 0; r < conv.kernel[0]; ++r) {
+      for (i64 s = 0; s < conv.kernel[1]; ++s, met += STRIP<T>) {
+        const T* const start = image + conv.offset(r, s);
+        for (i64 k = 0; k < strip.runs; ++k) {
+          const Run part = strip.run[k];
+          const T* const from = start + part.from;
+          if (step == 1) {
+            copy_vectors(met + part.at, from, part.count);
+          } else {
+            for (i64 j = 0; j < part.count; ++j) met[part.at + j] = from[j * step];
+          }
+        }
+        for (i64 k = strip.count; k < STRIP<T>; ++k) met[k] = 0;
+      }
+    }
+  }
+}
+
+// Adds slopes[c][r][s][...] to the image where they were met. All channels and rows of the kernel come before its next
+// column, lest an addition has to wait for one that was shifted by an element.
+template <class T>
+void scatter(const Convolution& conv, const Strip<T>& strip, const T* slopes, T* image) {
+  const i64 step = conv.stride[1];
+  for (i64 s = 0; s < conv.kernel[1]; ++s) {
+    for (i64 c = 0; c < conv.channels; ++c) {
+      for (i64 r = 0; r < conv.kernel[0]; ++r) {
+        T* const start = image + c * conv.covered() + conv.offset(r, s);
+        const T* const row = slopes + ((c * conv.kernel[0] + r) * conv.kernel[1] + s) * STRIP<T>;
+        for (i64 k = 0; k < strip.runs; ++k) {
+          const Run part = strip.run[k];
+          T* const to = start + part.from;
+          const T* const from = row + part.at;
+          if (step == 1) {
+            for (i64 j = 0; j < part.count; j += WIDTH<T>) {
+              store(to + j, load(to + j) + first_of<T>(load(from + j), part.count - j));
+            }
+          } else {
+            for (i64 j = 0; j < part.count; ++j) to[j * step] += from[j];
+          }
+        }
+      }
+    }
+  }
+}
+
+// --- the tasks -------------------------------------------------------------------------------------------------------
+
+template <class T>
+struct ConvTask : Task {
+  T* out;
+  const T *x, *g, *weight, *bias;  // x or g is what is not the result; bias may be null
+  Convolution conv;
+
+ protected:
+  // Images have one vector more, since whole vectors are read.
+  i64 image_elements() const { return conv.channels * conv.covered() + WIDTH<T>; }
+  i64 strip_elements(i64 rows) const { return (rows + 1) * STRIP<T>; }
+
+  // The weights of all groups in the order in which tiles read them.
+  const T* packed(i64 rows, i64 row_step, i64 count, i64 step) const {
+    thread_local Scratch scratch;
+    const i64 elements = conv.filters * conv.met();
+    T* const to = scratch.of<T>(conv.groups * elements);
+    for (i64 k = 0; k < conv.groups; ++k) {
+      pack_rows(to + k * elements, weight + k * elements, rows, row_step, count, step);
+    }
+    return to;
+  }
+  static T* working_memory(i64 elements) {
+    thread_local Scratch scratch;
+    return scratch.of<T>(elements);
+  }
+};
+
+template <class T>
+struct ConvForward : ConvTask<T> {
+  bool operator()() {
+    const Convolution conv = this->conv;
+    const T* const weight = this->packed(conv.filters, conv.met(), conv.met(), 1);
+    const i64 units = conv.images * conv.groups, parts = units < FEW ? strips_of<T>(conv) : 1;
+    parallel_for(units * parts, units_per_thread(conv.products() / parts), [&, this](i64 begin, i64 end) {
+      T* const met = this->working_memory(this->strip_elements(conv.met()) + this->image_elements());
+      T* const image = met + this->strip_elements(conv.met());
+      for (i64 at = begin; at < end; ++at) {
+        const i64 unit = at / parts, group = unit % conv.groups;
+        if (at == begin || at % parts == 0) surround(conv, this->x + unit * conv.channels * conv.plane(), image);
+        const i64 first = parts == 1 ? 0 : at % parts, last = parts == 1 ? strips_of<T>(conv) : first + 1;
+        for (i64 k = first; k < last; ++k) {
+          const Strip<T> strip(conv, k);
+          gather(conv, strip, image, met);
+          multiply(strip, weight + group * conv.filters * conv.met(), met, group,
+                   this->out + unit * conv.filters * conv.pixels());
+        }
+      }
+    });
+    return true;
+  }
+
+ private:
+  static constexpr i64 FEW = 16;  // of so few images threads share the strips
+
+  void multiply(const Strip<T>& strip, const T* weight, const T* met, i64 group, T* out) const {
+    const i64 pixels = this->conv.pixels(), count = this->conv.met();
+    const T* const bias = this->bias == nullptr ? nullptr : this->bias + group * this->conv.filters;
+    for_tiles(this->conv.filters, [&](i64 first, auto rows) {
+      Tile<T, rows.COUNT, 2> tile;
+      for (int i = 0; i < rows.COUNT; ++i) tile.start_row(i, bias == nullptr ? T(0) : bias[first + i]);
+      tile.template add_products<1>(weight + first * count, rows.COUNT, met, STRIP<T>, count);
+      T* const to = out + first * pixels + strip.first;
+      if (strip.count == STRIP<T>) return tile.write(to, pixels);
+      T whole[rows.COUNT * STRIP<T>];
+      tile.write(whole, STRIP<T>);
+      for (int i = 0; i < rows.COUNT; ++i) memcpy(to + i * pixels, whole + i * STRIP<T>, size_t(strip.count) * sizeof(T));
+    });
+  }
+};
+
+template <class T>
+struct ConvInputGrad : ConvTask<T> {
+  bool operator()() {
+    const Convolution conv = this->conv;
+    const T* const weight = this->packed(conv.met(), 1, conv.filters, conv.met());
+    parallel_for(conv.images * conv.groups, units_per_thread(conv.products()), [&, this](i64 begin, i64 end) {
+      const FlushDenormals flushing;
+      const i64 of_g = this->strip_elements(conv.filters), of_slopes = this->strip_elements(conv.met());
+      T* const g = this->working_memory(of_g + of_slopes + this->image_elements());
+      T *const slopes = g + of_g, *const image = slopes + of_slopes;
+      for (i64 unit = begin; unit < end; ++unit) {
+        const i64 group = unit % conv.groups;
+        memset(image, 0, size_t(this->image_elements()) * sizeof(T));
+        for (i64 k = 0; k < strips_of<T>(conv); ++k) {
+          const Strip<T> strip(conv, k);
+          copy_strip(strip, this->g + unit * conv.filters * conv.pixels(), g);
+          multiply(weight + group * conv.filters * conv.met(), g, slopes);
+          scatter(conv, strip, slopes, image);
+        }
+        uncover(conv, image, this->bias == nullptr ? nullptr : this->bias + group * conv.channels,
+                this->out + unit * conv.channels * conv.plane());
+      }
+    });
+    return true;
+  }
+
+ private:
+  void copy_strip(const Strip<T>& strip, const T* g, T* to) const {
+    for (i64 k = 0; k < this->conv.filters; ++k, to += STRIP<T>) {
+      memcpy(to, g + k * this->conv.pixels() + strip.first, size_t(strip.count) * sizeof(T));
+    }
+  }
+  void multiply(const T* weight, const T* g, T* slopes) const {
+    const i64 count = this->conv.filters;
+    for_tiles(this->conv.met(), [&](i64 first, auto rows) {
+      Tile<T, rows.COUNT, 2> tile;
+      tile.start(0);
+      tile.template add_products<1>(weight + first * count, rows.COUNT, g, STRIP<T>, count);
+      tile.write(slopes + first * STRIP<T>, STRIP<T>);
+    });
+  }
+};
+
+// The sums have the filters side by side: sums[group][C][R][S][filters, rounded up to vectors].
+template <class T>
+struct ConvWeightGrad : ConvTask<T> {
+  bool operator()() {
+    const Convolution conv = this->conv;
+    const i64 elements = conv.groups * conv.met() * padded_filters(), parts = number_of_sums(elements);
+    thread_local Scratch scratch;
+    T* const sums = scratch.of<T>(parts * elements);
+    parallel_for(parts, units_per_thread(conv.products() * conv.groups * conv.images / parts),
+                 [&, this](i64 begin, i64 end) {
+      const FlushDenormals flushing;
+      for (i64 part = begin; part < end; ++part) {
+        add_images(conv.images * part / parts, conv.images * (part + 1) / parts, sums + part * elements);
+      }
+    });
+    const FlushDenormals flushing;
+    for (i64 part = 1; part < parts; ++part) {
+      const T* const more = sums + part * elements;
+      for (i64 k = 0; k < elements; ++k) sums[k] += more[k];
+    }
+    write(sums);
+    return true;
+  }
+
+ private:
+  static constexpr i64 MOST_SUMS = 16, MOST_ELEMENTS = 1 << 20, ELEMENTS_OF_BLOCK = 1 << 15;
+
+  i64 padded_filters() const { return (this->conv.filters + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>; }
+  i64 number_of_sums(i64 elements) const {
+    const i64 fitting = MOST_ELEMENTS / elements + 1, most = fitting < MOST_SUMS ? fitting : MOST_SUMS;
+    return this->conv.images < most ? this->conv.images : most;
+  }
+  // How many strips are worked on together, so that a tile of sums is read and written once for all of them.
+  i64 strips_of_block() const {
+    const i64 fitting = ELEMENTS_OF_BLOCK / (this->conv.met() * STRIP<T>);
+    return fitting < 1 ? 1 : fitting < strips_of<T>(this->conv) ? fitting : strips_of<T>(this->conv);
+  }
+
+  void add_images(i64 begin, i64 end, T* sums) const {
+    const Convolution conv = this->conv;
+    const i64 strips = strips_of_block(), of_met = this->strip_elements(strips * conv.met());
+    const i64 of_g = strips * STRIP<T> * padded_filters();
+    T* const met = this->working_memory(of_met + of_g + this->image_elements());
+    T *const g = met + of_met, *const image = g + of_g;
+    memset(sums, 0, size_t(conv.groups * conv.met() * padded_filters()) * sizeof(T));
+    for (i64 unit = begin * conv.groups; unit < end * conv.groups; ++unit) {
+      surround(conv, this->x + unit * conv.channels * conv.plane(), image);
+      for (i64 first = 0; first < strips_of<T>(conv); first += strips) {
+        const i64 left = strips_of<T>(conv) - first, count = left < strips ? left : strips;
+        for (i64 k = 0; k < count; ++k) {
+          const Strip<T> strip(conv, first + k);
+          gather(conv, strip, image, met + k * conv.met() * STRIP<T>);
+          turn(strip, this->g + unit * conv.filters * conv.pixels(), g + k * STRIP<T> * padded_filters());
+        }
+        add_products(met, g, count, sums + unit % conv.groups * conv.met() * padded_filters());
+      }
+    }
+  }
+
+  // to[pixel][filter] = g[filter][pixel] in a strip, and zeros beside and below it.
+  void turn(const Strip<T>& strip, const T* g, T* to) const {
+    const i64 filters = this->conv.filters, step = padded_filters();
+    if (strip.count < STRIP<T> || filters < step) memset(to, 0, size_t(STRIP<T> * step) * sizeof(T));
+    for (i64 k = 0; k < filters; ++k) {
+      const T* const from = g + k * this->conv.pixels() + strip.first;
+      for (i64 j = 0; j < strip.count; ++j) to[j * step + k] = from[j];
+    }
+  }
+
+  void add_products(const T* met, const T* g, i64 strips, T* sums) const {
+    const i64 step = padded_filters(), rows_of_strip = this->conv.met() * STRIP<T>;
+    const auto add = [&](i64 first, i64 filter, auto rows, auto vectors) {
+      Tile<T, rows.COUNT, vectors.COUNT> tile;
+      T* const to = sums + first * step + filter;
+      tile.read(to, step);
+      for (i64 k = 0; k < strips; ++k) {
+        tile.template add_products<STRIP<T>>(met + k * rows_of_strip + first * STRIP<T>, 1,
+                                             g + k * STRIP<T> * step + filter, step, STRIP<T>);
+      }
+      tile.write(to, step);
+    };
+    for_tiles(this->conv.met(), [&](i64 first, auto rows) {
+      i64 filter = 0;
+      for (; filter + 2 * WIDTH<T> <= step; filter += 2 * WIDTH<T>) add(first, filter, rows, Rows<2>{});
+      if (filter < step) add(first, filter, rows, Rows<1>{});
+    });
+  }
+
+  void write(const T* sums) const {
+    const i64 met = this->conv.met(), step = padded_filters();
+    for (i64 group = 0; group < this->conv.groups; ++group) {
+      for (i64 k = 0; k < this->conv.filters; ++k) {
+        T* const to = this->out + (group * this->conv.filters + k) * met;
+        for (i64 j = 0; j < met; ++j) to[j] = sums[(group * met + j) * step + k];
+      }
+    }
+  }
+};
+
+// --- arguments -------------------------------------------------------------------------------------------------------
+
+// The images, the weight and the result of a convolution, of which one is `out` and the others are arguments.
+inline bool read_convolution(Arguments& arguments, const Array& x, const Array& weight, const Array& result,
+                             Convolution& conv) {
+  if (x.ndim != 4 || weight.ndim != 4 || result.ndim != 4) return false;
+  conv.groups = arguments.integer("groups");
+  arguments.pair("stride", conv.stride);
+  arguments.pair("padding", conv.padding);
+  arguments.pair("dilation", conv.dilation);
+  if (!arguments.readable() || x.size() == 0 || weight.size() == 0 || result.size() == 0) return false;
+  conv.images = x.shape[0];
+  conv.channels = weight.shape[1];
+  conv.filters = weight.shape[0] / conv.groups;
+  conv.height = x.shape[2];
+  conv.width = x.shape[3];
+  conv.rows = result.shape[2];
+  conv.columns = result.shape[3];
+  for (int k = 0; k < 2; ++k) conv.kernel[k] = weight.shape[2 + k];
+  return true;
+}
+
+enum class ConvKind { forward, input_grad, weight_grad };
+
+// conv2d(out, x, weight, bias), conv2d_input_grad(out, g, weight, bias), conv2d_weight_grad(out, g, x)
+template <template <class> class Kernel, class T, ConvKind kind>
+bool prepare_convolution_of(Arguments& arguments, Tape& tape) {
+  const Array *out = arguments.array(0), *left = arguments.array(1), *right = arguments.array(2);
+  if (!is_dense<T>(out) || !is_dense<T>(left) || !is_dense<T>(right)) return false;
+  const Array *x = left, *weight = right, *result = out;
+  if (kind == ConvKind::input_grad) x = out, result = left;
+  if (kind == ConvKind::weight_grad) x = right, weight = out, result = left;
+  Convolution conv;
+  if (!read_convolution(arguments, *x, *weight, *result, conv)) return false;
+  const T* bias = nullptr;
+  if (kind != ConvKind::weight_grad && !read_vector(arguments, 3, out->shape[1], bias)) return false;
+  auto& task = tape.add<Kernel<T>>(conv.products() * conv.groups * conv.images / 16 + out->size());
+  task.out = reinterpret_cast<T*>(out->data);
+  task.x = reinterpret_cast<const T*>(x->data);
+  task.g = reinterpret_cast<const T*>(result->data);
+  task.weight = reinterpret_cast<const T*>(weight->data);
+  task.bias = bias;
+  task.conv = conv;
+  return true;
+}
+
+template <template <class> class Kernel, ConvKind kind>
+bool prepare_convolution(Arguments& arguments, Tape& tape) {
+  return prepare_convolution_of<Kernel, float, kind>(arguments, tape) ||
+         prepare_convolution_of<Kernel, double, kind>(arguments, tape);
+}
+
+}  // namespace cpu
