@@ -13,6 +13,7 @@
 #include "cpu_layer_norm.h"
 #include "cpu_matmul.h"
 #include "cpu_optimizer.h"
+#include "cpu_pool.h"
 #include "cpu_random.h"
 #include "cpu_softmax.h"
 
@@ -130,6 +131,13 @@ Kernel kernels[] = {
     kernel<prepare_convolution<ConvForward, ConvKind::forward>>("conv2d"),
     kernel<prepare_convolution<ConvInputGrad, ConvKind::input_grad>>("conv2d_input_grad"),
     kernel<prepare_convolution<ConvWeightGrad, ConvKind::weight_grad>>("conv2d_weight_grad"),
+    // pooling
+    kernel<prepare_max_pool<MaxPool, PoolKind::forward>>("max_pool2d"),
+    kernel<prepare_max_pool<MaxPoolGrad, PoolKind::grad_with_x>>("max_pool2d_grad"),
+    kernel<prepare_max_pool<MaxPoolPick, PoolKind::pick>>("max_pool2d_pick"),
+    kernel<prepare_max_pool_indices>("max_pool2d_indices"),
+    kernel<prepare_avg_pool<AvgPool, PoolKind::forward>>("avg_pool2d"),
+    kernel<prepare_avg_pool<AvgPoolGrad, PoolKind::grad>>("avg_pool2d_grad"),
     // dropout
     kernel<prepare_dropout_noise>("dropout_noise"), kernel<prepare_dropout>("dropout"),
     // optimizers

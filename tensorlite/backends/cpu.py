@@ -370,7 +370,6 @@ _FAMILIES = (
     philox,
 )
 for _family in _FAMILIES:
-for _family in (cpu_activation, cpu_amp, cpu_index, cpu_layers, cpu_many, cpu_optim, cpu_pool, philox):
     KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(
