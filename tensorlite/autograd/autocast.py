@@ -128,6 +128,7 @@ POLICY: Final[dict[str, Policy]] = {
     **dict.fromkeys((
         # sums, products and norms
         "sum", "prod", "cumsum", "cumprod", "norm", "normalize", "layer_norm", "cosine_similarity",
+        "rms_norm", "group_norm", "local_response_norm",
         # powers, exponentials and what is steep
         "pow", "square", "reciprocal", "rsqrt", "exp", "expm1", "log", "log2", "log10", "log1p", "logsumexp",
         "softplus", "softmax", "log_softmax", "acos", "asin", "cosh", "sinh", "tan",

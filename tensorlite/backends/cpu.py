@@ -30,6 +30,7 @@ from . import (
     cpu_index,
     cpu_layers,
     cpu_many,
+    cpu_norm,
     cpu_optim,
     cpu_pool,
     philox,
@@ -370,6 +371,7 @@ _FAMILIES = (
     philox,
 )
 for _family in _FAMILIES:
+for _family in (cpu_activation, cpu_amp, cpu_index, cpu_layers, cpu_many, cpu_norm, cpu_optim, philox):
     KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(

@@ -1,4 +1,4 @@
-"""Fused layers of the CPU: softmax and its kin, linear, cross entropy, LayerNorm, and their derivatives.
+"""Fused layers of the CPU: softmax and its kin, linear, cross entropy, and their derivatives.
 
 Contract: that of `cpu`. They see float32 or float64, and `dim` or `dims` counted from the left.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import OutOfRangeError
 from . import NARROW, Array
-from .cpu_math import UNSIGNED, element_count, relu_grad
+from .cpu_math import UNSIGNED, relu_grad
 
 
 def softmax(out: Array, x: Array, *, dim: int) -> None:
@@ -103,44 +103,6 @@ def cross_entropy_grad(out: Array, g: Array, logits: Array, target: Array, *, ig
     out[~kept] = 0
 
 
-def layer_norm(out: Array, x: Array, weight: Array, bias: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    _normalize(out, x, dims, eps)
-    if weight is not None:
-        np.multiply(out, weight, out)
-    if bias is not None:
-        np.add(out, bias, out)
-
-
-def _normalize(out: Array, x: Array, dims: tuple[int, ...], eps: float) -> Array:
-    """out = (x - mean)/deviation over `dims`; returns the deviation, √(variance + eps)."""
-    count = element_count(x, dims)
-    np.subtract(x, np.add.reduce(x, axis=dims, keepdims=True) / count, out)
-    variance = np.add.reduce(np.square(out), axis=dims, keepdims=True) / count
-    deviation = np.sqrt(variance + eps)
-    np.divide(out, deviation, out)
-    return deviation
-
-
-def layer_norm_grad(out: Array, g: Array, x: Array, weight: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    count = element_count(x, dims)
-    normalized = np.empty(x.shape, x.dtype)
-    deviation = _normalize(normalized, x, dims, eps)
-    if weight is not None:
-        g = g * weight
-    along = np.add.reduce(np.multiply(g, normalized, out), axis=dims, keepdims=True)
-    np.multiply(normalized, along / count, normalized)
-    np.subtract(g, np.add.reduce(g, axis=dims, keepdims=True) / count, out)
-    np.subtract(out, normalized, out)
-    np.divide(out, deviation, out)
-
-
-def layer_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, ...], eps: float) -> None:
-    normalized = np.empty(x.shape, x.dtype)
-    _normalize(normalized, x, dims, eps)
-    np.multiply(normalized, g, normalized)
-    np.add.reduce(normalized, axis=tuple(range(dims[0])), out=out)
-
-
 def dropout(out: Array, x: Array, noise: Array, *, chance: float, scale: float) -> None:
     """out = x·scale where the mask `noise`, drawn with probability `chance`, is true, else x·0."""
     np.multiply(noise, out.dtype.type(scale), out)
@@ -150,6 +112,5 @@ def dropout(out: Array, x: Array, noise: Array, *, chance: float, scale: float) 
 KERNELS: Final[dict[str, Callable[..., None]]] = {
     kernel.__name__: kernel
     for kernel in (softmax, softmax_grad, log_softmax, log_softmax_grad, linear, cross_entropy, cross_entropy_grad,
-                   layer_norm, layer_norm_grad, layer_norm_weight_grad, dropout,
-                   linear_relu, relu_bias_grad)
+                   dropout, linear_relu, relu_bias_grad)
 }

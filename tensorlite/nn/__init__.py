@@ -59,6 +59,14 @@ from .losses import PairwiseDistance as PairwiseDistance
 from .losses import SmoothL1Loss as SmoothL1Loss
 from .module import Module as Module
 from .normalization import BatchNorm1d as BatchNorm1d
+from .normalization import BatchNorm2d as BatchNorm2d
+from .normalization import BatchNorm3d as BatchNorm3d
+from .normalization import GroupNorm as GroupNorm
+from .normalization import InstanceNorm1d as InstanceNorm1d
+from .normalization import InstanceNorm2d as InstanceNorm2d
+from .normalization import InstanceNorm3d as InstanceNorm3d
 from .normalization import LayerNorm as LayerNorm
+from .normalization import LocalResponseNorm as LocalResponseNorm
+from .normalization import RMSNorm as RMSNorm
 from .parameter import Parameter as Parameter
 from .sparse import Embedding as Embedding

@@ -81,9 +81,6 @@ from .elementwise import trunc as trunc
 from .elementwise import where as where
 from .fused import cross_entropy as cross_entropy
 from .fused import cross_entropy_grad as cross_entropy_grad
-from .fused import layer_norm as layer_norm
-from .fused import layer_norm_grad as layer_norm_grad
-from .fused import layer_norm_weight_grad as layer_norm_weight_grad
 from .fused import linear as linear
 from .fused import linear_relu as linear_relu
 from .index import argsort as argsort
@@ -177,6 +174,16 @@ from .pool import max_pool2d as max_pool2d
 from .pool import max_pool2d_grad as max_pool2d_grad
 from .pool import max_pool2d_indices as max_pool2d_indices
 from .pool import max_pool2d_pick as max_pool2d_pick
+from .normalization import batch_norm as batch_norm
+from .normalization import group_norm as group_norm
+from .normalization import layer_norm as layer_norm
+from .normalization import layer_norm_grad as layer_norm_grad
+from .normalization import layer_norm_weight_grad as layer_norm_weight_grad
+from .normalization import moments as moments
+from .normalization import rms_norm as rms_norm
+from .normalization import rms_norm_grad as rms_norm_grad
+from .normalization import rms_norm_weight_grad as rms_norm_weight_grad
+from .normalization import track_moments as track_moments
 from .reduce import ValuesIndices as ValuesIndices
 from .reduce import all as all
 from .reduce import amax as amax

@@ -41,8 +41,12 @@ from .embedding import one_hot as one_hot
 from .linear import bilinear as bilinear
 from .linear import linear as linear
 from .normalization import batch_norm as batch_norm
+from .normalization import group_norm as group_norm
+from .normalization import instance_norm as instance_norm
 from .normalization import layer_norm as layer_norm
+from .normalization import local_response_norm as local_response_norm
 from .normalization import normalize as normalize
+from .normalization import rms_norm as rms_norm
 from .regression import binary_cross_entropy as binary_cross_entropy
 from .regression import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from .regression import cosine_similarity as cosine_similarity
