@@ -12,6 +12,7 @@
 #include "cpu_conv.h"
 #include "cpu_layer_norm.h"
 #include "cpu_matmul.h"
+#include "cpu_norm.h"
 #include "cpu_optimizer.h"
 #include "cpu_pool.h"
 #include "cpu_random.h"
@@ -99,6 +100,11 @@ Kernel derivative(const char* name) {
   return kernel<prepare_elementwise<Formula, 2, numbers, Denormals::flushed>>(name);
 }
 
+template <Rows rows, template <class, Rows> class Task, LayerNormKind kind>
+Kernel layer_norm(const char* name) {
+  return kernel<prepare_layer_norm<Task, rows, kind>>(name);
+}
+
 namespace f = formulas;
 
 Kernel kernels[] = {
@@ -138,6 +144,14 @@ Kernel kernels[] = {
     kernel<prepare_max_pool_indices>("max_pool2d_indices"),
     kernel<prepare_avg_pool<AvgPool, PoolKind::forward>>("avg_pool2d"),
     kernel<prepare_avg_pool<AvgPoolGrad, PoolKind::grad>>("avg_pool2d_grad"),
+    layer_norm<Rows::centered, LayerNorm, LayerNormKind::forward>("layer_norm"),
+    layer_norm<Rows::centered, LayerNormGrad, LayerNormKind::grad>("layer_norm_grad"),
+    layer_norm<Rows::centered, LayerNormWeightGrad, LayerNormKind::weight_grad>("layer_norm_weight_grad"),
+    layer_norm<Rows::as_they_are, LayerNorm, LayerNormKind::forward>("rms_norm"),
+    layer_norm<Rows::as_they_are, LayerNormGrad, LayerNormKind::grad>("rms_norm_grad"),
+    layer_norm<Rows::as_they_are, LayerNormWeightGrad, LayerNormKind::weight_grad>("rms_norm_weight_grad"),
+    kernel<prepare_moments>("moments"), kernel<prepare_batch_norm>("batch_norm"),
+    kernel<prepare_batch_norm_grad>("batch_norm_grad"),
     // dropout
     kernel<prepare_dropout_noise>("dropout_noise"), kernel<prepare_dropout>("dropout"),
     // optimizers

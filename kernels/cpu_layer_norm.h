@@ -1,23 +1,28 @@
-// LayerNorm of device "cpu" and its derivatives: a row is what the last `dims` dimensions hold.
+// LayerNorm and RMSNorm of device "cpu" and their derivatives: a row is what the last `dims` dimensions hold.
 #pragma once
 #include "cpu_rows.h"
 
 namespace cpu {
 
-// What normalises a row: its mean, and the root of its variance plus eps.
+// Whether the mean of a row is subtracted, as in LayerNorm, or not, as in RMSNorm.
+enum class Rows { centered, as_they_are };
+
+// What normalises a row: its mean, or 0, and the root of its mean square plus eps.
 template <class T>
 struct Moments {
   T mean, deviation;
 };
 
-template <class T>
+template <Rows rows, class T>
 Moments<T> moments_of(const T* row, i64 columns, T eps) {
-  const T count = T(columns), mean = sum_of_row<T>(columns, [=](i64 c) { return row[c]; }) / count;
+  const T count = T(columns);
+  T mean = T(0);
+  if constexpr (rows == Rows::centered) mean = sum_of_row<T>(columns, [=](i64 c) { return row[c]; }) / count;
   const T squares = sum_of_row<T>(columns, [=](i64 c) { return (row[c] - mean) * (row[c] - mean); });
   return {mean, sqrt(squares / count + eps)};
 }
 
-template <class T>
+template <class T, Rows rows>
 struct LayerNormTask : Task {
   T* out;
   const T *g, *x, *weight, *bias;  // g: of the derivatives; weight and bias may be null
@@ -30,13 +35,13 @@ struct LayerNormTask : Task {
     const i64 columns = matrix.columns;
     parallel_for(matrix.rows, rows_per_thread(columns), [&](i64 begin, i64 end) {
       const FlushDenormals flushing;
-      for (i64 r = begin; r < end; ++r) body(r, moments_of(x + r * columns, columns, eps));
+      for (i64 r = begin; r < end; ++r) body(r, moments_of<rows>(x + r * columns, columns, eps));
     });
   }
 };
 
-template <class T>
-struct LayerNorm : LayerNormTask<T> {
+template <class T, Rows rows>
+struct LayerNorm : LayerNormTask<T, rows> {
   bool operator()() {
     const i64 columns = this->matrix.columns;
     this->for_rows([this, columns](i64 r, const Moments<T>& m) {
@@ -57,9 +62,9 @@ struct LayerNorm : LayerNormTask<T> {
   }
 };
 
-// (a - mean(a) - n mean(a n)) / deviation, with a = g weight and n the normalised row.
-template <class T>
-struct LayerNormGrad : LayerNormTask<T> {
+// (a - mean(a) - n mean(a n)) / deviation, with a = g weight and n the normalised row; without mean(a) in RMSNorm.
+template <class T, Rows rows>
+struct LayerNormGrad : LayerNormTask<T, rows> {
   bool operator()() {
     if (this->weight == nullptr) fill([](const T* g, const T*, i64 c) { return g[c]; });
     else fill([](const T* g, const T* weight, i64 c) { return g[c] * weight[c]; });
@@ -77,7 +82,10 @@ struct LayerNormGrad : LayerNormTask<T> {
       const T along = sum_of_row<T>(columns, [=](i64 c) {
         return weighted(g, scale, c) * ((row[c] - mean) / deviation);
       }) / count;
-      const T level = sum_of_row<T>(columns, [=](i64 c) { return weighted(g, scale, c); }) / count;
+      T level = T(0);
+      if constexpr (rows == Rows::centered) {
+        level = sum_of_row<T>(columns, [=](i64 c) { return weighted(g, scale, c); }) / count;
+      }
 #pragma GCC ivdep
       for (i64 c = 0; c < columns; ++c) {
         to[c] = (weighted(g, scale, c) - level - (row[c] - mean) / deviation * along) / deviation;
@@ -87,8 +95,8 @@ struct LayerNormGrad : LayerNormTask<T> {
 };
 
 // The sum over rows of g n. The moments of the rows follow the task.
-template <class T>
-struct LayerNormWeightGrad : LayerNormTask<T> {
+template <class T, Rows rows>
+struct LayerNormWeightGrad : LayerNormTask<T, rows> {
   bool operator()() {
     Moments<T>* const moments = items_of<Moments<T>>(*this);
     this->for_rows([=](i64 r, const Moments<T>& m) { moments[r] = m; });
@@ -141,10 +149,10 @@ bool prepare_layer_norm_of(Arguments& arguments, Tape& tape) {
   return true;
 }
 
-template <template <class> class Kernel, LayerNormKind kind>
+template <template <class, Rows> class Kernel, Rows rows, LayerNormKind kind>
 bool prepare_layer_norm(Arguments& arguments, Tape& tape) {
-  return prepare_layer_norm_of<Kernel<float>, float, kind>(arguments, tape) ||
-         prepare_layer_norm_of<Kernel<double>, double, kind>(arguments, tape);
+  return prepare_layer_norm_of<Kernel<float, rows>, float, kind>(arguments, tape) ||
+         prepare_layer_norm_of<Kernel<double, rows>, double, kind>(arguments, tape);
 }
 
 }  // namespace cpu

@@ -366,12 +366,12 @@ _FAMILIES = (
     cpu_index,
     cpu_layers,
     cpu_many,
+    cpu_norm,
     cpu_optim,
     cpu_pool,
     philox,
 )
 for _family in _FAMILIES:
-for _family in (cpu_activation, cpu_amp, cpu_index, cpu_layers, cpu_many, cpu_norm, cpu_optim, philox):
     KERNELS |= _family.KERNELS
 
 HANDLES_NARROW = frozenset({copy, fill, concat}).union(

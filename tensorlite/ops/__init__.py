@@ -168,12 +168,6 @@ from .movement import unbind as unbind
 from .movement import unflatten as unflatten
 from .movement import unsqueeze as unsqueeze
 from .movement import view as view
-from .pool import avg_pool2d as avg_pool2d
-from .pool import avg_pool2d_grad as avg_pool2d_grad
-from .pool import max_pool2d as max_pool2d
-from .pool import max_pool2d_grad as max_pool2d_grad
-from .pool import max_pool2d_indices as max_pool2d_indices
-from .pool import max_pool2d_pick as max_pool2d_pick
 from .normalization import batch_norm as batch_norm
 from .normalization import group_norm as group_norm
 from .normalization import layer_norm as layer_norm
@@ -184,6 +178,12 @@ from .normalization import rms_norm as rms_norm
 from .normalization import rms_norm_grad as rms_norm_grad
 from .normalization import rms_norm_weight_grad as rms_norm_weight_grad
 from .normalization import track_moments as track_moments
+from .pool import avg_pool2d as avg_pool2d
+from .pool import avg_pool2d_grad as avg_pool2d_grad
+from .pool import max_pool2d as max_pool2d
+from .pool import max_pool2d_grad as max_pool2d_grad
+from .pool import max_pool2d_indices as max_pool2d_indices
+from .pool import max_pool2d_pick as max_pool2d_pick
 from .reduce import ValuesIndices as ValuesIndices
 from .reduce import all as all
 from .reduce import amax as amax
