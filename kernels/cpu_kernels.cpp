@@ -10,6 +10,7 @@
 #include "cpu_math.h"
 
 #include "cpu_conv.h"
+#include "cpu_attention.h"
 #include "cpu_layer_norm.h"
 #include "cpu_matmul.h"
 #include "cpu_norm.h"
@@ -152,6 +153,8 @@ Kernel kernels[] = {
     layer_norm<Rows::as_they_are, LayerNormWeightGrad, LayerNormKind::weight_grad>("rms_norm_weight_grad"),
     kernel<prepare_moments>("moments"), kernel<prepare_batch_norm>("batch_norm"),
     kernel<prepare_batch_norm_grad>("batch_norm_grad"),
+    // attention
+    kernel<prepare_attention>("attention"), kernel<prepare_attention_grad>("attention_grad"),
     // dropout
     kernel<prepare_dropout_noise>("dropout_noise"), kernel<prepare_dropout>("dropout"),
     // optimizers
