@@ -17,6 +17,7 @@
 #include "cpu_optimizer.h"
 #include "cpu_pool.h"
 #include "cpu_random.h"
+#include "cpu_recurrent.h"
 #include "cpu_softmax.h"
 
 namespace {
@@ -155,6 +156,9 @@ Kernel kernels[] = {
     kernel<prepare_batch_norm_grad>("batch_norm_grad"),
     // attention
     kernel<prepare_attention>("attention"), kernel<prepare_attention_grad>("attention_grad"),
+    // recurrent layers
+    kernel<prepare_cell<LstmCell>>("lstm_cell"), kernel<prepare_cell<LstmCellGrad>>("lstm_cell_grad"),
+    kernel<prepare_cell<GruCell>>("gru_cell"), kernel<prepare_cell<GruCellGrad>>("gru_cell_grad"),
     // dropout
     kernel<prepare_dropout_noise>("dropout_noise"), kernel<prepare_dropout>("dropout"),
     // optimizers

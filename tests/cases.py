@@ -55,6 +55,7 @@ from case import (
 )
 from cases_attention import ATTENTION
 from cases_conv import CONVOLUTIONS
+from cases_recurrent import RECURRENT
 
 import tensorlite as tl
 from tensorlite import ops
@@ -431,4 +432,5 @@ CASES = [
     *INDEXING,
     *ATTENTION,
     *CONVOLUTIONS,
+    *RECURRENT,
 ]

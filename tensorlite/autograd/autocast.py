@@ -123,7 +123,7 @@ POLICY: Final[dict[str, Policy]] = {
     **dict.fromkeys((
         "matmul", "linear", "linear_relu", "addmm", "prelu",
         "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d",
-        "scaled_dot_product_attention",
+        "scaled_dot_product_attention", "rnn", "gru", "lstm",
     ), lower),
     **dict.fromkeys((
         # sums, products and norms

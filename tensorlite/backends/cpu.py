@@ -33,6 +33,7 @@ from . import (
     cpu_norm,
     cpu_optim,
     cpu_pool,
+    cpu_recurrent,
     philox,
     recording,
 )
@@ -369,6 +370,7 @@ _FAMILIES = (
     cpu_norm,
     cpu_optim,
     cpu_pool,
+    cpu_recurrent,
     philox,
 )
 for _family in _FAMILIES:

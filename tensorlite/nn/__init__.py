@@ -1,7 +1,8 @@
 """Layers, losses and the Module they are built on, under PyTorch's names.
 
 module.py the base class (tree.py what it owns, state.py loading, hooks.py hooks); containers.py; the layers by
-family; losses.py; functional/ the same as functions; init.py starting values; utils.py clipping.
+family; losses.py; functional/ the same as functions; init.py starting values; utils/ clipping, packed
+sequences.
 """
 
 from __future__ import annotations
@@ -69,4 +70,12 @@ from .normalization import LayerNorm as LayerNorm
 from .normalization import LocalResponseNorm as LocalResponseNorm
 from .normalization import RMSNorm as RMSNorm
 from .parameter import Parameter as Parameter
+from .recurrent import GRU as GRU
+from .recurrent import LSTM as LSTM
+from .recurrent import RNN as RNN
+from .recurrent import RNNBase as RNNBase
+from .recurrent_cells import GRUCell as GRUCell
+from .recurrent_cells import LSTMCell as LSTMCell
+from .recurrent_cells import RNNCell as RNNCell
+from .recurrent_cells import RNNCellBase as RNNCellBase
 from .sparse import Embedding as Embedding

@@ -184,6 +184,11 @@ from .pool import max_pool2d as max_pool2d
 from .pool import max_pool2d_grad as max_pool2d_grad
 from .pool import max_pool2d_indices as max_pool2d_indices
 from .pool import max_pool2d_pick as max_pool2d_pick
+from .recurrent import gru as gru
+from .recurrent import lstm as lstm
+from .recurrent import packed_steps as packed_steps
+from .recurrent import padded_steps as padded_steps
+from .recurrent import rnn as rnn
 from .reduce import ValuesIndices as ValuesIndices
 from .reduce import all as all
 from .reduce import amax as amax

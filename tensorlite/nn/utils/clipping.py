@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .. import dtypes, inplace, ops
-from ..autograd.tape import wrap
-from ..backends import Backend
-from ..creation import zeros
-from ..dtypes import DType
-from ..errors import ArgumentError, GradError, ShapeError
-from ..tensor import Tensor
+from ... import dtypes, inplace, ops
+from ...autograd.tape import wrap
+from ...backends import Backend
+from ...creation import zeros
+from ...dtypes import DType
+from ...errors import ArgumentError, GradError, ShapeError
+from ...tensor import Tensor
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
