@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import transforms as transforms
 from .dataset import (
     ConcatDataset,
     Dataset,
@@ -41,4 +42,5 @@ __all__ = [
     "get_worker_info",
     "load_mnist",
     "random_split",
+    "transforms",
 ]
