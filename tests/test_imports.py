@@ -34,7 +34,7 @@ LAYERS = (
     ("insight",),
     ("",),
 )
-OPTIONAL = {"cupy", "cupyx", "cupy_backends", "matplotlib", "ml_dtypes", "pooch", "safetensors", "tqdm"}
+OPTIONAL = {"PIL", "cupy", "cupyx", "cupy_backends", "matplotlib", "ml_dtypes", "pooch", "safetensors", "tqdm"}
 LOADED_BY_DEVICE_NAME = {"tensorlite.backends.cuda"}  # imported only where its device is asked for
 
 

@@ -16,6 +16,7 @@ from .dataset import (
 )
 from .emnist import EMNIST
 from .fashion_mnist import FashionMNIST
+from .image_folder import ImageFolder, read_image
 from .loader import DataLoader, WorkerInfo, get_worker_info
 from .mnist import MNIST, load_mnist
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler
@@ -28,6 +29,7 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "FashionMNIST",
+    "ImageFolder",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
@@ -42,5 +44,6 @@ __all__ = [
     "get_worker_info",
     "load_mnist",
     "random_split",
+    "read_image",
     "transforms",
 ]
