@@ -20,6 +20,7 @@ from .image_folder import ImageFolder, read_image
 from .loader import DataLoader, WorkerInfo, get_worker_info
 from .mnist import MNIST, load_mnist
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler
+from .texts import load_text
 
 __all__ = [
     "EMNIST",
@@ -43,6 +44,7 @@ __all__ = [
     "default_convert",
     "get_worker_info",
     "load_mnist",
+    "load_text",
     "random_split",
     "read_image",
     "transforms",
