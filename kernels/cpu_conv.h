@@ -18,6 +18,9 @@ namespace cpu {
 
 template <class T>
 constexpr i64 STRIP = 2 * WIDTH<T>;
+// Rows of a strip lie apart by one vector more: whole vectors are copied, so what follows a row is written, too.
+template <class T>
+constexpr i64 ROW = STRIP<T> + WIDTH<T>;
 
 // --- geometry --------------------------------------------------------------------------------------------------------
 
@@ -35,8 +38,6 @@ struct Convolution {
   i64 extent(int k) const { return ((k == 0 ? rows : columns) - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1; }
   i64 covered() const { return extent(0) * extent(1); }
   i64 products() const { return filters * met() * pixels(); }  // for an image and a group
-  // How far a position in the kernel lies from its first one, in the covered area.
-  i64 offset(i64 r, i64 s) const { return r * dilation[0] * extent(1) + s * dilation[1]; }
 };
 
 constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;
@@ -120,57 +121,71 @@ void uncover(const Convolution& conv, const T* image, const T* bias, T* x) {
 
 // --- strips ----------------------------------------------------------------------------------------------------------
 
-// Whole vectors are copied, so up to one more is read and written than belongs there; what follows is written later.
-template <class T>
-void copy_vectors(T* to, const T* from, i64 count) {
-  for (i64 k = 0; k < count; k += WIDTH<T>) store(to + k, load(from + k));
-}
+// What each element of a filter meets: where it lies in the covered areas, from where its window begins.
+struct Met {
+  i64 element;  // of the filter
+  i64 offset;
+};
 
-// met[c][r][s][...]: what each element of a filter meets in a strip. Zeros follow where the strip ends early.
-template <class T>
-void gather(const Convolution& conv, const Strip<T>& strip, const T* image, T* met) {
-  const i64 step = conv.stride[1];
-  for (i64 c = 0; c < conv.channels; ++c, image += conv.covered()) {
-    for (i64 r = 0; r < conv.kernel[0]; ++r) {
-      for (i64 s = 0; s < conv.kernel[1]; ++s, met += STRIP<T>) {
-        const T* const start = image + conv.offset(r, s);
-        for (i64 k = 0; k < strip.runs; ++k) {
-          const Run part = strip.run[k];
-          const T* const from = start + part.from;
-          if (step == 1) {
-            copy_vectors(met + part.at, from, part.count);
-          } else {
-            for (i64 j = 0; j < part.count; ++j) met[part.at + j] = from[j * step];
-          }
-        }
-        for (i64 k = strip.count; k < STRIP<T>; ++k) met[k] = 0;
+// All elements of a filter, the kernel's columns last. Consecutive ones lie in other rows or channels: what is added to
+// one of them need not wait for an addition that was shifted by one place.
+inline void list_elements(const Convolution& conv, Met* met) {
+  for (i64 s = 0; s < conv.kernel[1]; ++s) {
+    for (i64 c = 0; c < conv.channels; ++c) {
+      for (i64 r = 0; r < conv.kernel[0]; ++r) {
+        const i64 element = (c * conv.kernel[0] + r) * conv.kernel[1] + s;
+        *met++ = {element, c * conv.covered() + r * conv.dilation[0] * conv.extent(1) + s * conv.dilation[1]};
       }
     }
   }
 }
 
-// Adds slopes[c][r][s][...] to the image where they were met. All channels and rows of the kernel come before its next
-// column, lest an addition has to wait for one that was shifted by an element.
+// values[element][...]: what the elements of a filter meet in a strip. Zeros follow where the strip ends early.
 template <class T>
-void scatter(const Convolution& conv, const Strip<T>& strip, const T* slopes, T* image) {
-  const i64 step = conv.stride[1];
-  for (i64 s = 0; s < conv.kernel[1]; ++s) {
-    for (i64 c = 0; c < conv.channels; ++c) {
-      for (i64 r = 0; r < conv.kernel[0]; ++r) {
-        T* const start = image + c * conv.covered() + conv.offset(r, s);
-        const T* const row = slopes + ((c * conv.kernel[0] + r) * conv.kernel[1] + s) * STRIP<T>;
-        for (i64 k = 0; k < strip.runs; ++k) {
-          const Run part = strip.run[k];
-          T* const to = start + part.from;
-          const T* const from = row + part.at;
-          if (step == 1) {
-            for (i64 j = 0; j < part.count; j += WIDTH<T>) {
-              store(to + j, load(to + j) + first_of<T>(load(from + j), part.count - j));
-            }
-          } else {
-            for (i64 j = 0; j < part.count; ++j) to[j * step] += from[j];
-          }
-        }
+void gather(const Convolution& conv, const Strip<T>& strip, const Met* met, const T* image, T* values) {
+  const i64 count = conv.met(), step = conv.stride[1];
+  for (i64 k = 0; k < strip.runs; ++k) {
+    const Run run = strip.run[k];
+    T* to = values + run.at;
+    const T* const from = image + run.from;
+    if (step != 1) {
+      for (i64 l = 0; l < count; ++l, to += ROW<T>) {
+        for (i64 j = 0; j < run.count; ++j) to[j] = from[met[l].offset + j * step];
+      }
+    } else if (run.count <= WIDTH<T>) {
+      for (i64 l = 0; l < count; ++l, to += ROW<T>) store(to, load(from + met[l].offset));
+    } else {
+      for (i64 l = 0; l < count; ++l, to += ROW<T>) {
+        store(to, load(from + met[l].offset));
+        store(to + WIDTH<T>, load(from + met[l].offset + WIDTH<T>));
+      }
+    }
+  }
+  if (strip.count == STRIP<T>) return;
+  for (i64 l = 0; l < count; ++l) {
+    for (i64 k = strip.count; k < STRIP<T>; ++k) values[l * ROW<T> + k] = 0;
+  }
+}
+
+// Adds slopes[element][...] to the image where they were met.
+template <class T>
+void scatter(const Convolution& conv, const Strip<T>& strip, const Met* met, const T* slopes, T* image) {
+  const i64 count = conv.met(), step = conv.stride[1];
+  for (i64 k = 0; k < strip.runs; ++k) {
+    const Run run = strip.run[k];
+    T* const to = image + run.from;
+    const T* from = slopes + run.at;
+    if (step != 1) {
+      for (i64 l = 0; l < count; ++l, from += ROW<T>) {
+        for (i64 j = 0; j < run.count; ++j) to[met[l].offset + j * step] += from[j];
+      }
+      continue;
+    }
+    for (i64 j = 0; j < run.count; j += WIDTH<T>) {
+      const auto belongs = first_lanes<T>(run.count - j);
+      for (i64 l = 0; l < count; ++l) {
+        T* const at = to + met[l].offset + j;
+        store(at, load(at) + masked<T>(load(from + l * ROW<T> + j), belongs));
       }
     }
   }
@@ -187,15 +202,23 @@ struct ConvTask : Task {
  protected:
   // Images have one vector more, since whole vectors are read.
   i64 image_elements() const { return conv.channels * conv.covered() + WIDTH<T>; }
-  i64 strip_elements(i64 rows) const { return (rows + 1) * STRIP<T>; }
+  static i64 strip_elements(i64 rows) { return (rows + 1) * ROW<T>; }
 
-  // The weights of all groups in the order in which tiles read them.
-  const T* packed(i64 rows, i64 row_step, i64 count, i64 step) const {
+  const Met* elements() const {
     thread_local Scratch scratch;
-    const i64 elements = conv.filters * conv.met();
+    Met* const met = scratch.of<Met>(conv.met());
+    list_elements(conv, met);
+    return met;
+  }
+  // The weights of all groups, in the order in which tiles read them: value(weights of a group, row, step).
+  template <class Value>
+  const T* packed(i64 rows, i64 count, const Value& value) const {
+    thread_local Scratch scratch;
+    const i64 elements = rows * count;
     T* const to = scratch.of<T>(conv.groups * elements);
     for (i64 k = 0; k < conv.groups; ++k) {
-      pack_rows(to + k * elements, weight + k * elements, rows, row_step, count, step);
+      const T* const from = weight + k * elements;
+      pack_rows(to + k * elements, rows, count, [&](i64 row, i64 l) { return value(from, row, l); });
     }
     return to;
   }
@@ -209,7 +232,10 @@ template <class T>
 struct ConvForward : ConvTask<T> {
   bool operator()() {
     const Convolution conv = this->conv;
-    const T* const weight = this->packed(conv.filters, conv.met(), conv.met(), 1);
+    const Met* const elements = this->elements();
+    const T* const weight = this->packed(conv.filters, conv.met(), [&](const T* from, i64 filter, i64 l) {
+      return from[filter * conv.met() + elements[l].element];
+    });
     const i64 units = conv.images * conv.groups, parts = units < FEW ? strips_of<T>(conv) : 1;
     parallel_for(units * parts, units_per_thread(conv.products() / parts), [&, this](i64 begin, i64 end) {
       T* const met = this->working_memory(this->strip_elements(conv.met()) + this->image_elements());
@@ -220,7 +246,7 @@ struct ConvForward : ConvTask<T> {
         const i64 first = parts == 1 ? 0 : at % parts, last = parts == 1 ? strips_of<T>(conv) : first + 1;
         for (i64 k = first; k < last; ++k) {
           const Strip<T> strip(conv, k);
-          gather(conv, strip, image, met);
+          gather(conv, strip, elements, image, met);
           multiply(strip, weight + group * conv.filters * conv.met(), met, group,
                    this->out + unit * conv.filters * conv.pixels());
         }
@@ -238,7 +264,7 @@ struct ConvForward : ConvTask<T> {
     for_tiles(this->conv.filters, [&](i64 first, auto rows) {
       Tile<T, rows.COUNT, 2> tile;
       for (int i = 0; i < rows.COUNT; ++i) tile.start_row(i, bias == nullptr ? T(0) : bias[first + i]);
-      tile.template add_products<1>(weight + first * count, rows.COUNT, met, STRIP<T>, count);
+      tile.template add_products<1>(weight + first * count, rows.COUNT, met, ROW<T>, count);
       T* const to = out + first * pixels + strip.first;
       if (strip.count == STRIP<T>) return tile.write(to, pixels);
       T whole[rows.COUNT * STRIP<T>];
@@ -252,7 +278,10 @@ template <class T>
 struct ConvInputGrad : ConvTask<T> {
   bool operator()() {
     const Convolution conv = this->conv;
-    const T* const weight = this->packed(conv.met(), 1, conv.filters, conv.met());
+    const Met* const elements = this->elements();
+    const T* const weight = this->packed(conv.met(), conv.filters, [&](const T* from, i64 l, i64 filter) {
+      return from[filter * conv.met() + elements[l].element];
+    });
     parallel_for(conv.images * conv.groups, units_per_thread(conv.products()), [&, this](i64 begin, i64 end) {
       const FlushDenormals flushing;
       const i64 of_g = this->strip_elements(conv.filters), of_slopes = this->strip_elements(conv.met());
@@ -265,7 +294,7 @@ struct ConvInputGrad : ConvTask<T> {
           const Strip<T> strip(conv, k);
           copy_strip(strip, this->g + unit * conv.filters * conv.pixels(), g);
           multiply(weight + group * conv.filters * conv.met(), g, slopes);
-          scatter(conv, strip, slopes, image);
+          scatter(conv, strip, elements, slopes, image);
         }
         uncover(conv, image, this->bias == nullptr ? nullptr : this->bias + group * conv.channels,
                 this->out + unit * conv.channels * conv.plane());
@@ -276,7 +305,7 @@ struct ConvInputGrad : ConvTask<T> {
 
  private:
   void copy_strip(const Strip<T>& strip, const T* g, T* to) const {
-    for (i64 k = 0; k < this->conv.filters; ++k, to += STRIP<T>) {
+    for (i64 k = 0; k < this->conv.filters; ++k, to += ROW<T>) {
       memcpy(to, g + k * this->conv.pixels() + strip.first, size_t(strip.count) * sizeof(T));
     }
   }
@@ -285,13 +314,13 @@ struct ConvInputGrad : ConvTask<T> {
     for_tiles(this->conv.met(), [&](i64 first, auto rows) {
       Tile<T, rows.COUNT, 2> tile;
       tile.start(0);
-      tile.template add_products<1>(weight + first * count, rows.COUNT, g, STRIP<T>, count);
-      tile.write(slopes + first * STRIP<T>, STRIP<T>);
+      tile.template add_products<1>(weight + first * count, rows.COUNT, g, ROW<T>, count);
+      tile.write(slopes + first * ROW<T>, ROW<T>);
     });
   }
 };
 
-// The sums have the filters side by side: sums[group][C][R][S][filters, rounded up to vectors].
+// The sums have the filters side by side: sums[group][element][filters, rounded up to vectors].
 template <class T>
 struct ConvWeightGrad : ConvTask<T> {
   bool operator()() {
@@ -299,11 +328,12 @@ struct ConvWeightGrad : ConvTask<T> {
     const i64 elements = conv.groups * conv.met() * padded_filters(), parts = number_of_sums(elements);
     thread_local Scratch scratch;
     T* const sums = scratch.of<T>(parts * elements);
+    const Met* const met = this->elements();
     parallel_for(parts, units_per_thread(conv.products() * conv.groups * conv.images / parts),
                  [&, this](i64 begin, i64 end) {
       const FlushDenormals flushing;
       for (i64 part = begin; part < end; ++part) {
-        add_images(conv.images * part / parts, conv.images * (part + 1) / parts, sums + part * elements);
+        add_images(conv.images * part / parts, conv.images * (part + 1) / parts, met, sums + part * elements);
       }
     });
     const FlushDenormals flushing;
@@ -311,7 +341,7 @@ struct ConvWeightGrad : ConvTask<T> {
       const T* const more = sums + part * elements;
       for (i64 k = 0; k < elements; ++k) sums[k] += more[k];
     }
-    write(sums);
+    write(met, sums);
     return true;
   }
 
@@ -329,7 +359,7 @@ struct ConvWeightGrad : ConvTask<T> {
     return fitting < 1 ? 1 : fitting < strips_of<T>(this->conv) ? fitting : strips_of<T>(this->conv);
   }
 
-  void add_images(i64 begin, i64 end, T* sums) const {
+  void add_images(i64 begin, i64 end, const Met* elements, T* sums) const {
     const Convolution conv = this->conv;
     const i64 strips = strips_of_block(), of_met = this->strip_elements(strips * conv.met());
     const i64 of_g = strips * STRIP<T> * padded_filters();
@@ -342,7 +372,7 @@ struct ConvWeightGrad : ConvTask<T> {
         const i64 left = strips_of<T>(conv) - first, count = left < strips ? left : strips;
         for (i64 k = 0; k < count; ++k) {
           const Strip<T> strip(conv, first + k);
-          gather(conv, strip, image, met + k * conv.met() * STRIP<T>);
+          gather(conv, strip, elements, image, met + k * conv.met() * ROW<T>);
           turn(strip, this->g + unit * conv.filters * conv.pixels(), g + k * STRIP<T> * padded_filters());
         }
         add_products(met, g, count, sums + unit % conv.groups * conv.met() * padded_filters());
@@ -361,30 +391,30 @@ struct ConvWeightGrad : ConvTask<T> {
   }
 
   void add_products(const T* met, const T* g, i64 strips, T* sums) const {
-    const i64 step = padded_filters(), rows_of_strip = this->conv.met() * STRIP<T>;
+    const i64 step = padded_filters(), rows_of_strip = this->conv.met() * ROW<T>;
     const auto add = [&](i64 first, i64 filter, auto rows, auto vectors) {
       Tile<T, rows.COUNT, vectors.COUNT> tile;
       T* const to = sums + first * step + filter;
       tile.read(to, step);
       for (i64 k = 0; k < strips; ++k) {
-        tile.template add_products<STRIP<T>>(met + k * rows_of_strip + first * STRIP<T>, 1,
-                                             g + k * STRIP<T> * step + filter, step, STRIP<T>);
+        tile.template add_products<ROW<T>>(met + k * rows_of_strip + first * ROW<T>, 1,
+                                           g + k * STRIP<T> * step + filter, step, STRIP<T>);
       }
       tile.write(to, step);
     };
     for_tiles(this->conv.met(), [&](i64 first, auto rows) {
       i64 filter = 0;
-      for (; filter + 2 * WIDTH<T> <= step; filter += 2 * WIDTH<T>) add(first, filter, rows, Rows<2>{});
-      if (filter < step) add(first, filter, rows, Rows<1>{});
+      for (; filter + 2 * WIDTH<T> <= step; filter += 2 * WIDTH<T>) add(first, filter, rows, TileRows<2>{});
+      if (filter < step) add(first, filter, rows, TileRows<1>{});
     });
   }
 
-  void write(const T* sums) const {
+  void write(const Met* elements, const T* sums) const {
     const i64 met = this->conv.met(), step = padded_filters();
     for (i64 group = 0; group < this->conv.groups; ++group) {
       for (i64 k = 0; k < this->conv.filters; ++k) {
         T* const to = this->out + (group * this->conv.filters + k) * met;
-        for (i64 j = 0; j < met; ++j) to[j] = sums[(group * met + j) * step + k];
+        for (i64 l = 0; l < met; ++l) to[elements[l].element] = sums[(group * met + l) * step + k];
       }
     }
   }

@@ -54,14 +54,17 @@ inline void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorTypes<T>::InMemory*>(to) = value;
 }
 
-// The first `count` elements of a vector, and zeros.
+// The lanes of a vector before `count`, as a mask.
 template <class T>
-inline Vector<T> first_of(Vector<T> value, i64 count) {
-  using Lanes = typename VectorTypes<T>::Lanes;
-  Lanes place;
-  for (int k = 0; k < WIDTH<T>; ++k) place[k] = k;
-  using Lane = decltype(Lanes{}[0] + 0);
-  return Vector<T>(Lanes(value) & (place < Lane(count)));
+inline typename VectorTypes<T>::Lanes first_lanes(i64 count) {
+  typename VectorTypes<T>::Lanes lane;
+  for (int k = 0; k < WIDTH<T>; ++k) lane[k] = k < count ? -1 : 0;
+  return lane;
+}
+// The value where the mask is set, else 0.
+template <class T>
+inline Vector<T> masked(Vector<T> value, typename VectorTypes<T>::Lanes mask) {
+  return Vector<T>(typename VectorTypes<T>::Lanes(value) & mask);
 }
 
 // x y + sum
@@ -128,7 +131,7 @@ struct Tile {
 };
 
 template <int rows>
-struct Rows {
+struct TileRows {
   static constexpr int COUNT = rows;
 };
 
@@ -138,33 +141,33 @@ inline i64 rows_of_tile(i64 left) {
   return fitting == 12 ? 12 : fitting >= 8 ? 8 : fitting >= 6 ? 6 : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
 }
 
-// body(first row, Rows<number>) for tiles that together have `rows` rows.
+// body(first row, TileRows<number>) for tiles that together have `rows` rows.
 template <class Body>
 inline void for_tiles(i64 rows, const Body& body) {
   for (i64 first = 0, count; first < rows; first += count) {
     count = rows_of_tile(rows - first);
     switch (count) {
       case 12:
-        if constexpr (MOST_ROWS == 12) body(first, Rows<12>{});
+        if constexpr (MOST_ROWS == 12) body(first, TileRows<12>{});
         break;
       case 8:
-        if constexpr (MOST_ROWS == 12) body(first, Rows<8>{});
+        if constexpr (MOST_ROWS == 12) body(first, TileRows<8>{});
         break;
-      case 6: body(first, Rows<6>{}); break;
-      case 4: body(first, Rows<4>{}); break;
-      case 2: body(first, Rows<2>{}); break;
-      default: body(first, Rows<1>{});
+      case 6: body(first, TileRows<6>{}); break;
+      case 4: body(first, TileRows<4>{}); break;
+      case 2: body(first, TileRows<2>{}); break;
+      default: body(first, TileRows<1>{});
     }
   }
 }
 
 // A matrix in the order in which tiles of its rows read it: tile by tile, step by step, the tile's rows side by side.
-template <class T>
-void pack_rows(T* to, const T* from, i64 rows, i64 row_step, i64 count, i64 step) {
+template <class T, class Value>
+void pack_rows(T* to, i64 rows, i64 count, const Value& value) {
   for (i64 first = 0, taken; first < rows; first += taken) {
     taken = rows_of_tile(rows - first);
     for (i64 l = 0; l < count; ++l) {
-      for (i64 i = 0; i < taken; ++i) *to++ = from[(first + i) * row_step + l * step];
+      for (i64 i = 0; i < taken; ++i) *to++ = value(first + i, l);
     }
   }
 }
