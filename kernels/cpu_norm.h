@@ -3,14 +3,14 @@
 // A plane is what one sample holds of one channel: neighbouring elements. A statistic belongs to a channel, or to a
 // group of neighbouring channels of one sample. Sums run over lanes, or over columns of some rows, in T, and from there
 // on in double, in an order that the shape alone decides. Where planes are short, a sample is a row whose columns are
-// looked at side by side, WIDTH at a time.
+// looked at side by side, COLUMNS at a time.
 #pragma once
 #include "cpu_layer_norm.h"
 
 namespace cpu {
 
 constexpr i64 SHORT_PLANE = 16;  // elements below which planes are not looked at one by one
-constexpr i64 WIDTH = 256;       // columns that are looked at side by side
+constexpr i64 COLUMNS = 256;       // columns that are looked at side by side
 constexpr i64 ROWS_IN_T = 64;    // whose sums are rounded to T
 
 // Where the elements of statistics lie: `count` statistics, each over `outer` stretches of `inner` neighbours.
@@ -36,19 +36,19 @@ struct Channels {
   bool are_columns() const { return together == 0 && plane < SHORT_PLANE; }
 };
 
-// Call body(first channel, channels) for blocks of channels in [begin, end) of at most WIDTH columns each.
+// Call body(first channel, channels) for blocks of channels in [begin, end) of at most COLUMNS columns each.
 template <class Body>
 void for_column_blocks(i64 begin, i64 end, i64 inner, const Body& body) {
-  const i64 at_once = WIDTH / inner;
+  const i64 at_once = COLUMNS / inner;
   for (i64 first = begin; first < end; first += at_once) body(first, end - first < at_once ? end - first : at_once);
 }
 
 // total[k] += the sum over rows r of term(r, k), for `width` columns k.
 template <class T, class Term>
-void add_columns(double (&total)[WIDTH], i64 rows, i64 width, const Term& term) {
+void add_columns(double (&total)[COLUMNS], i64 rows, i64 width, const Term& term) {
   for (i64 begin = 0; begin < rows; begin += ROWS_IN_T) {
     const i64 end = begin + ROWS_IN_T < rows ? begin + ROWS_IN_T : rows;
-    T sum[WIDTH] = {};
+    T sum[COLUMNS] = {};
     for (i64 r = begin; r < end; ++r) {
 #pragma GCC ivdep
       for (i64 k = 0; k < width; ++k) sum[k] += term(r, k);
@@ -58,7 +58,7 @@ void add_columns(double (&total)[WIDTH], i64 rows, i64 width, const Term& term) 
 }
 
 // The sum of the columns of a channel, the `channel`-th of its block.
-inline double of_channel(const double (&columns)[WIDTH], i64 channel, i64 inner) {
+inline double of_channel(const double (&columns)[COLUMNS], i64 channel, i64 inner) {
   double sum = 0;
   for (i64 i = 0; i < inner; ++i) sum += columns[channel * inner + i];
   return sum;
@@ -105,8 +105,8 @@ struct ChannelMoments : Task {
   void of_columns(i64 first, i64 count) const {
     const i64 inner = stretches.inner, width = count * inner, row = stretches.count * inner;
     const T* const from = x + first * inner;
-    double sums[WIDTH] = {}, squares[WIDTH] = {};
-    T centers[WIDTH];
+    double sums[COLUMNS] = {}, squares[COLUMNS] = {};
+    T centers[COLUMNS];
     add_columns<T>(sums, stretches.outer, width, [=](i64 r, i64 k) { return from[r * row + k]; });
     for (i64 c = 0; c < count; ++c) {
       const T center = T(of_channel(sums, c, inner) / double(stretches.size()));
@@ -170,7 +170,7 @@ struct BatchNorm : Task, BatchNormOperands<T> {
 
   void normalise_columns(i64 begin, i64 end, i64 first, i64 count) const {
     const i64 inner = this->layout.plane, width = count * inner, row = this->layout.channels * inner;
-    T center[WIDTH], scale[WIDTH], shift[WIDTH];
+    T center[COLUMNS], scale[COLUMNS], shift[COLUMNS];
     for (i64 k = 0; k < width; ++k) {
       const i64 c = first + k / inner;
       center[k] = this->mean[c];
@@ -275,8 +275,8 @@ struct BatchNormGrad : Task, BatchNormOperands<T> {
     const i64 samples = this->layout.samples;
     const T *const from_g = g + first * inner, *const from_x = this->x + first * inner;
     T* const to = out + first * inner;
-    double levels[WIDTH] = {}, alongs[WIDTH] = {};
-    T gains[WIDTH], level_parts[WIDTH], along_parts[WIDTH], centers[WIDTH];  // slopes
+    double levels[COLUMNS] = {}, alongs[COLUMNS] = {};
+    T gains[COLUMNS], level_parts[COLUMNS], along_parts[COLUMNS], centers[COLUMNS];  // slopes
     for (i64 k = 0; k < width; ++k) centers[k] = this->mean[first + k / inner];
     add_columns<T>(levels, samples, width, [=](i64 r, i64 k) { return from_g[r * row + k]; });
     add_columns<T>(alongs, samples, width, [=, &centers](i64 r, i64 k) {
