@@ -13,7 +13,6 @@ namespace cpu {
 constexpr i64 QUERIES = 32;   // of a block of scores
 constexpr i64 KEYS = 128;     // of a block of scores
 constexpr i64 STRIPE = 128;   // queries of the forward that use the keys' copies
-constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;
 
 // An array (batch, heads, length, width) of any strides, in elements.
 template <class T>

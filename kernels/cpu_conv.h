@@ -40,8 +40,6 @@ struct Convolution {
   i64 products() const { return filters * met() * pixels(); }  // for an image and a group
 };
 
-constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;
-
 inline i64 units_per_thread(i64 products) { return PRODUCTS_PER_THREAD / (products + 1) + 1; }
 
 // Part of a strip that lies in one row of the result.
@@ -182,10 +180,10 @@ void scatter(const Convolution& conv, const Strip<T>& strip, const Met* met, con
       continue;
     }
     for (i64 j = 0; j < run.count; j += WIDTH<T>) {
-      const auto belongs = first_lanes<T>(run.count - j);
+      const FirstLanes<T> belonging(run.count - j);
       for (i64 l = 0; l < count; ++l) {
         T* const at = to + met[l].offset + j;
-        store(at, load(at) + masked<T>(load(from + l * ROW<T> + j), belongs));
+        store(at, load(at) + belonging.of(load(from + l * ROW<T> + j)));
       }
     }
   }
@@ -205,26 +203,29 @@ struct ConvTask : Task {
   static i64 strip_elements(i64 rows) { return (rows + 1) * ROW<T>; }
 
   const Met* elements() const {
-    thread_local Scratch scratch;
-    Met* const met = scratch.of<Met>(conv.met());
+    thread_local Scratch memory;
+    Met* const met = memory_of<Met>(memory, conv.met());
     list_elements(conv, met);
     return met;
   }
   // The weights of all groups, in the order in which tiles read them: value(weights of a group, row, step).
   template <class Value>
   const T* packed(i64 rows, i64 count, const Value& value) const {
-    thread_local Scratch scratch;
+    thread_local Scratch memory;
     const i64 elements = rows * count;
-    T* const to = scratch.of<T>(conv.groups * elements);
+    T* const to = memory_of<T>(memory, conv.groups * elements);
     for (i64 k = 0; k < conv.groups; ++k) {
       const T* const from = weight + k * elements;
       pack_rows(to + k * elements, rows, count, [&](i64 row, i64 l) { return value(from, row, l); });
     }
     return to;
   }
-  static T* working_memory(i64 elements) {
-    thread_local Scratch scratch;
-    return scratch.of<T>(elements);
+  static T* working_memory(i64 elements) { return memory_of<T>(scratch, elements); }
+
+  template <class Item>
+  static Item* memory_of(Scratch& memory, i64 items) {
+    memory.reserve(items * i64(sizeof(Item)));
+    return memory.take<Item>(items);
   }
 };
 
@@ -326,8 +327,8 @@ struct ConvWeightGrad : ConvTask<T> {
   bool operator()() {
     const Convolution conv = this->conv;
     const i64 elements = conv.groups * conv.met() * padded_filters(), parts = number_of_sums(elements);
-    thread_local Scratch scratch;
-    T* const sums = scratch.of<T>(parts * elements);
+    thread_local Scratch memory;
+    T* const sums = this->template memory_of<T>(memory, parts * elements);
     const Met* const met = this->elements();
     parallel_for(parts, units_per_thread(conv.products() * conv.groups * conv.images / parts),
                  [&, this](i64 begin, i64 end) {

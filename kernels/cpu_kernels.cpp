@@ -9,8 +9,8 @@
 //   "flush"    function(bool) that makes the calling thread flush denormal numbers or not: whether it can
 #include "cpu_math.h"
 
-#include "cpu_conv.h"
 #include "cpu_attention.h"
+#include "cpu_conv.h"
 #include "cpu_layer_norm.h"
 #include "cpu_matmul.h"
 #include "cpu_norm.h"
@@ -132,9 +132,6 @@ Kernel kernels[] = {
     kernel<prepare_rows<Softmax, 1>>("softmax"), kernel<prepare_rows<SoftmaxGrad, 2>>("softmax_grad"),
     kernel<prepare_rows<LogSoftmax, 1>>("log_softmax"), kernel<prepare_rows<LogSoftmaxGrad, 2>>("log_softmax_grad"),
     kernel<prepare_cross_entropy>("cross_entropy"), kernel<prepare_cross_entropy_grad>("cross_entropy_grad"),
-    kernel<prepare_layer_norm<LayerNorm, LayerNormKind::forward>>("layer_norm"),
-    kernel<prepare_layer_norm<LayerNormGrad, LayerNormKind::grad>>("layer_norm_grad"),
-    kernel<prepare_layer_norm<LayerNormWeightGrad, LayerNormKind::weight_grad>>("layer_norm_weight_grad"),
     // convolutions
     kernel<prepare_convolution<ConvForward, ConvKind::forward>>("conv2d"),
     kernel<prepare_convolution<ConvInputGrad, ConvKind::input_grad>>("conv2d_input_grad"),

@@ -62,6 +62,8 @@ Vector<T> load(const T* from) {
 template <class T>
 void store(T* to, Vector<T> x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
+constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;  // below twice that, waking a thread costs more than it saves
+
 // --- products --------------------------------------------------------------------------------------------------------
 
 // Whether a product replaces what is there, or is added to it.
