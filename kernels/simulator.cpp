@@ -192,6 +192,8 @@ unsigned ballot(unsigned mask, bool says, Place place) { return wait_for_lanes("
 
 unsigned lane() { return launch.current % WARP; }
 
+const void* published[MAX_THREADS];
+
 void* dynamic_shared_memory() { return launch.shared; }
 
 void note_fence() {

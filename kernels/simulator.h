@@ -88,6 +88,7 @@ unsigned lane();
 // Hand over 8 bytes to the lanes of `mask`, and get those of lane `source`; all ones, NaN, if it takes no part.
 unsigned long long shuffle_bits(unsigned mask, unsigned long long bits, unsigned source, Place);
 unsigned ballot(unsigned mask, bool says, Place);  // bit i: what lane i of `mask` said
+extern const void* published[1024];                // by thread: what it shows the others of its warp
 // Tell the checks of what the compiler does not show them.
 void note_atomic(const volatile void* address, unsigned size, Access, Place);
 void note_fence();

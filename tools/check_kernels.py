@@ -1,4 +1,5 @@
-"""Static checks of every kernel instance, without a GPU: it compiles, keeps within its registers, and moves 16 bytes.
+"""Static checks of every kernel instance, without a GPU: it compiles, keeps within its registers, moves 16 bytes, and
+multiplies on tensor cores where it should.
 
     python tools/check_kernels.py                     # each instance for sm_90 and for one of the other architectures
     python tools/check_kernels.py --all               # each for all of them: half an hour
@@ -44,6 +45,8 @@ BUDGETS = {  # template -> registers, for float64 the second number
     "add_chunks": (128, 72),  # many rows under way at a time
     "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
     "vectorised": (64, 80), "strided": (64, 80),
+    "conv_tiles": (128, 128),  # a tile of the product in registers, and what the next step needs on its way
+    "conv_gather": (128, 128), "conv_weight": (128, 128),  # the places of several taps
     "packed": (80, 96),  # optimizers: packs of up to five arrays, and the addresses of these
 }
 
@@ -60,7 +63,8 @@ SIZES = {"bool": 1, "u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "u
 
 
 class Report(NamedTuple):
-    """What ptxas says of one kernel, and whether its machine code has 16-byte loads and stores (None: not read)."""
+    """What ptxas says of one kernel, and whether its machine code has 16-byte loads and stores, and products on tensor
+    cores (None: not read)."""
 
     instance: Instance
     target: str
@@ -69,6 +73,7 @@ class Report(NamedTuple):
     spills: int
     loads: bool | None = None
     stores: bool | None = None
+    products: bool | None = None
 
 
 class Job(NamedTuple):
@@ -97,7 +102,7 @@ def run(job: Job) -> list[Report]:
     """Compile, and read what there is to know."""
     flags = (*nvrtc.options(job.file, job.target), "--ptxas-options=-v")
     compiled = nvrtc.compile_text(job.file, kernel_sources.read(job.file), nvrtc.headers(), job.expressions, flags)
-    is_read = job.target == MAIN and any(any(sixteen_bytes(Instance(job.file, e))) for e in job.expressions)
+    is_read = job.target == MAIN and any(any(wanted(Instance(job.file, e))) for e in job.expressions)
     return list(reports(job, compiled, machine_code(compiled.image) if is_read else None))
 
 
@@ -119,7 +124,8 @@ def reports(job: Job, compiled: nvrtc.Compiled, code: dict[str, str] | None) -> 
             Instance(job.file, expression), job.target, int(entry["registers"]), int(entry["stack"]),
             int(entry["stores"]) + int(entry["loads"]),
             None if text is None else re.search(r"\bLDG\.E\S*\.128", text) is not None,
-            None if text is None else re.search(r"\bSTG\.E\S*\.128", text) is not None)
+            None if text is None else re.search(r"\bSTG\.E\S*\.128", text) is not None,
+            None if text is None else re.search(r"\bHMMA\.", text) is not None)
 
 
 def disassembler() -> str | None:
@@ -180,6 +186,11 @@ def sixteen_bytes(instance: Instance) -> tuple[bool, bool]:
     return is_pack, is_pack
 
 
+def wanted(instance: Instance) -> tuple[bool, bool, bool]:
+    """Whether a kernel must hold 16-byte loads, 16-byte stores, and products on tensor cores."""
+    return *sixteen_bytes(instance), "TensorCores" in instance.expression
+
+
 def complaints(report: Report) -> Iterator[str]:
     """What is wrong with a kernel, one line each."""
     file, expression = report.instance
@@ -191,9 +202,10 @@ def complaints(report: Report) -> Iterator[str]:
         yield f"{name} takes {report.registers} registers, budget {budget}"
     if report.stack > max((size for part, size in STACKS.items() if f"{part}," in expression), default=0):
         yield f"{name} has a stack of {report.stack} bytes"
-    for kind, wanted, present in zip(("load", "store"), sixteen_bytes(report.instance), report[-2:], strict=True):
-        if wanted and present is False:
-            yield f"{name} has no 16-byte {kind}"
+    kinds = ("16-byte load", "16-byte store", "product on tensor cores")
+    for kind, is_wanted, present in zip(kinds, wanted(report.instance), report[-3:], strict=True):
+        if is_wanted and present is False:
+            yield f"{name} has no {kind}"
 
 
 def check(chosen: Sequence[Job], workers: int) -> tuple[list[Report], list[str]]:

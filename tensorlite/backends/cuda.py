@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import CaptureError, DeviceError, OutOfMemoryError, user_line
 from . import Array, Device, cublas, nvrtc, recording
 from .cuda_graph import CudaRecorder
-from .cuda_requirements import OLDEST_CAPABILITY, count_gpus
+from .cuda_requirements import OLDEST_CAPABILITY, TENSOR_CORES_CAPABILITY, count_gpus
 from .cupy_import import cupy
 from .kernels import Arguments, Grid, Instance, KernelBackend, catalogue
 from .kernels.elementwise import new_elementwise
@@ -66,6 +66,7 @@ class CudaBackend(KernelBackend):
         if self.capability < OLDEST_CAPABILITY:
             raise DeviceError(f"device '{self.device}' has compute capability {major}.{minor}; the kernels need "
                               f"{'.'.join(map(str, OLDEST_CAPABILITY))} or later (Volta, 2017)")
+        self.tensor_cores = self.capability >= TENSOR_CORES_CAPABILITY
         self._target = nvrtc.architecture(major, minor)
         self._context = _Context()
         self._modules: list[Any] = []  # kept loaded

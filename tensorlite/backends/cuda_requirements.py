@@ -15,6 +15,7 @@ from ..errors import DeviceError
 
 OLDEST_CUPY = 14
 OLDEST_CAPABILITY = (7, 0)  # Volta: the first whose warps may diverge freely between __syncwarp
+TENSOR_CORES_CAPABILITY = (8, 0)  # Ampere: the first with kernels/mma.cuh's instructions for all three dtypes
 _NO_DEVICE, _INSUFFICIENT_DRIVER = 100, 35  # of cudaError_t
 _INSTEAD = "devices 'cpu' and, with a C++ compiler, 'cuda:sim' work without one"
 

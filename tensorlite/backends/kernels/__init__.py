@@ -72,6 +72,7 @@ class KernelBackend(Backend):
     """A device that runs the kernels of kernels/."""
 
     redraws_masks = True
+    tensor_cores = True  # whether kernels/mma.cuh works here: from compute capability 8.0 on
 
     def __init__(self, kernels: Mapping[str, Launcher]) -> None:
         self.kernels = kernels

@@ -8,6 +8,7 @@ from . import (
     Instance,
     Launcher,
     amp,
+    conv,
     cross_entropy,
     dropout,
     elementwise,
@@ -29,6 +30,7 @@ from . import (
 
 _FAMILIES = (
     amp,
+    conv,
     cross_entropy,
     dropout,
     elementwise,
