@@ -20,6 +20,7 @@ from . import (
     movement,
     muon,
     optimizer,
+    pool,
     random,
     recurrent,
     reduce,
@@ -49,6 +50,8 @@ _FAMILIES = (
     softmax,
     sort,
 )
+_FAMILIES = (amp, cross_entropy, dropout, elementwise, index, layer_norm, linear, many, matmul, movement, muon,
+             optimizer, pool, random, reduce, scan, softmax, sort)
 
 TABLE: dict[str, Launcher] = {name: launcher for family in _FAMILIES for name, launcher in family.TABLE.items()}
 

@@ -1,0 +1,154 @@
+"""Pooling of planes and its derivatives, of arrays (N, C, H, W); what does not lie densely is copied first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...errors import ShapeError
+from .. import Array
+from . import Instance, KernelBackend, Launcher, Plan, one_dimensional
+from .elementwise import FLOATS, copy, refusal
+from .layout import DIVIDER, LARGE, c_type, divider
+
+FILE = "pool.cu"
+_FIELDS = "q" + 2 * DIVIDER + 12 * "q" + "qq"
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_TEMPLATES = ("max_pool_grad_cells", "max_pool_grad", "avg_pool", "avg_pool_grad")
+_FLOATS = frozenset(dtype.numpy for dtype in FLOATS)
+Pair = tuple[int, int]
+
+
+def max_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """out, of windows: the largest of each, where in its plane that is, or what another array has there."""
+    written = {"max_pool2d": "largest_value", "max_pool2d_indices": "largest_place",
+               "max_pool2d_pick": "picked_value"}[kernel]
+    _check(kernel, args)
+    x, v = args[-1], args[0] if kernel == "max_pool2d_pick" else None
+    _run(backend, kernel, _max_pool(written, out.dtype, x.dtype), out, v, x, _windows(out, x, params), out.shape[2:])
+
+
+def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
+                    params: dict[str, Any]) -> None:
+    """out, of elements: g of the windows that are largest there, from g and x."""
+    _check(kernel, args)
+    g, x = args
+    windows = _windows(g, x, params)
+    if _overlap(params):
+        places = backend.empty(g.shape, _INT32)
+        _run(backend, kernel, _max_pool("largest_place", _INT32, x.dtype), places, None, x, windows, g.shape[2:])
+        _run(backend, kernel, _of("max_pool_grad", x.dtype), out, g, places, windows, out.shape[2:])
+        return
+    cells = [-(-(n + p) // s) for n, p, s in zip(x.shape[2:], params["padding"], params["stride"], strict=True)]
+    _run(backend, kernel, _of("max_pool_grad_cells", x.dtype), out, g, x, windows,
+         (max(cells[0], g.shape[2]), max(cells[1], g.shape[3])))
+
+
+def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """out: the means of windows; or, from the derivative in them, that in the elements."""
+    _check(kernel, args)
+    (x,) = args
+    template, windows, planes = ("avg_pool", out, x) if kernel == "avg_pool2d" else ("avg_pool_grad", x, out)
+    _run(backend, kernel, _of(template, x.dtype), out, None, x, _windows(windows, planes, params), out.shape[2:])
+
+
+def _check(kernel: str, args: tuple[Any, ...]) -> None:
+    """Refuse arrays that are not of one floating dtype."""
+    if any(a.dtype != args[0].dtype for a in args) or args[0].dtype not in _FLOATS:
+        raise refusal(kernel, args)
+
+
+def _windows(windows: Array, planes: Array, params: dict[str, Any]) -> list[int]:
+    """The fields from `rows` on of the struct in pool.cu."""
+    axes = []
+    for d in (0, 1):
+        dilation = params["dilation"][d] if "dilation" in params else 1
+        axes += [planes.shape[2 + d], windows.shape[2 + d], params["kernel_size"][d], params["stride"][d],
+                 params["padding"][d], dilation]
+    return [*axes, params.get("divisor_override") or 0, int(params.get("count_include_pad", False))]
+
+
+def _overlap(params: dict[str, Any]) -> bool:
+    """Whether two windows may reach into one cell of `stride` elements."""
+    return any((k - 1) * d + 1 > s for k, d, s in zip(params["kernel_size"], params["dilation"], params["stride"],
+                                                     strict=True))
+
+
+def _run(backend: KernelBackend, kernel: str, expression: str, out: Array, g: Array | None, x: Array,
+         windows: list[int], grid: Pair) -> None:
+    """Launch a kernel whose threads make up `grid` in each plane."""
+    if not out.size:
+        return
+    planes, step = out.shape[0] * out.shape[1], _planes_at_once(kernel, out, x, grid)
+    g, x = g if g is None else _dense(backend, g), _dense(backend, x)
+    target = out if out.flags.c_contiguous else backend.empty(out.shape, out.dtype)
+    for first in range(0, planes, step):
+        parts = [a if a is None else a.reshape(planes, *a.shape[2:])[first:first + step] for a in (target, g, x)]
+        key = (expression, parts[0].shape[0], grid, *windows)
+        plan = backend.plans.get(key)
+        if plan is None:
+            plan = backend.remember(key, _plan(backend, expression, parts[0].shape[0], grid, windows))
+        backend.start(plan, [a for a in parts if a is not None],
+                      *[0 if a is None else backend.address(a) for a in parts])
+    if target is not out:
+        copy(backend, "copy", out, (target,), {})
+
+
+def _planes_at_once(kernel: str, out: Array, x: Array, grid: Pair) -> int:
+    """How many planes have so few threads and elements that 32 bits count them. Raises ShapeError for less than one."""
+    most = max(grid[0] * grid[1], *[a.shape[2] * a.shape[3] for a in (out, x)])
+    if most >= LARGE:
+        raise ShapeError(f"{kernel}: planes of {x.shape[2:]} or {out.shape[2:]} have more elements than 32 bits count")
+    return (LARGE - 1) // most
+
+
+def _plan(backend: KernelBackend, expression: str, planes: int, grid: Pair, windows: list[int]) -> Plan:
+    threads = planes * grid[0] * grid[1]
+    values = [threads, *divider(grid[1]), *divider(grid[0]), *windows]
+    siblings = next(group for group in _groups() if expression in group)
+    return backend.plan(Instance(FILE, expression), "PPP", _FIELDS, values, *one_dimensional(threads),
+                        siblings=siblings)
+
+
+def _dense(backend: KernelBackend, array: Array) -> Array:
+    """The array itself if it is dense and row-major, else a dense copy."""
+    if array.flags.c_contiguous:
+        return array
+    dense = backend.empty(array.shape, array.dtype)
+    copy(backend, "copy", dense, (array,), {})
+    return dense
+
+
+# --- instances --------------------------------------------------------------------------------------------------------
+
+
+def _of(template: str, dtype: np.dtype[Any]) -> str:
+    return f"{template}<{c_type(dtype)}>"
+
+
+def _max_pool(written: str, out: np.dtype[Any], dtype: np.dtype[Any]) -> str:
+    return f"max_pool<{written}, {c_type(out)}, {c_type(dtype)}>"
+
+
+def _groups() -> Iterator[list[str]]:
+    """The instances for each dtype, which are compiled together."""
+    for of in FLOATS:
+        dtype = of.numpy
+        written = (("largest_value", dtype), ("picked_value", dtype), ("largest_place", _INT32),
+                   ("largest_place", _INT64))
+        yield [*[_max_pool(what, out, dtype) for what, out in written], *[_of(name, dtype) for name in _TEMPLATES]]
+
+
+def instances() -> Iterator[Instance]:
+    """Every instance that a call can reach."""
+    for group in _groups():
+        for expression in group:
+            yield Instance(FILE, expression)
+
+
+TABLE: dict[str, Launcher] = {
+    "max_pool2d": max_pool2d, "max_pool2d_indices": max_pool2d, "max_pool2d_pick": max_pool2d,
+    "max_pool2d_grad": max_pool2d_grad, "avg_pool2d": avg_pool2d, "avg_pool2d_grad": avg_pool2d,
+}
