@@ -43,6 +43,7 @@ _FAMILIES = (
     movement,
     muon,
     optimizer,
+    pool,
     random,
     recurrent,
     reduce,
@@ -50,8 +51,6 @@ _FAMILIES = (
     softmax,
     sort,
 )
-_FAMILIES = (amp, cross_entropy, dropout, elementwise, index, layer_norm, linear, many, matmul, movement, muon,
-             optimizer, pool, random, reduce, scan, softmax, sort)
 
 TABLE: dict[str, Launcher] = {name: launcher for family in _FAMILIES for name, launcher in family.TABLE.items()}
 

@@ -42,8 +42,7 @@ def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple
         _run(backend, _of("max_pool_grad", x.dtype), out, g, places, windows, out.shape[2:])
         return
     cells = [-(-(n + p) // s) for n, p, s in zip(x.shape[2:], params["padding"], params["stride"], strict=True)]
-    _run(backend, _of("max_pool_grad_cells", x.dtype), out, g, x, windows,
-         (max(cells[0], g.shape[2]), max(cells[1], g.shape[3])))
+    _run(backend, _of("max_pool_grad_cells", x.dtype), out, g, x, windows, (cells[0], cells[1]))
 
 
 def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
