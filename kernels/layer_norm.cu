@@ -1,4 +1,6 @@
-// LayerNorm over rows, and its derivatives in x and in the weight.
+// LayerNorm and RMSNorm over rows, and their derivatives in x and in the weight.
+//
+// RMSNorm is LayerNorm with a mean of 0, by a number in the arguments: one set of instances serves both.
 //
 // Statistics are those of the two-pass formula, in computing type. Sums over rows, for the weight, are kept for each
 // column by as many teams as keep the GPU busy; a second kernel adds those up, in a fixed order.
@@ -43,33 +45,45 @@ FN C sum_over_team(C value) {
   return Team::template fold<formulas::add>(value);
 }
 
+// What a row is brought to.
+struct Norm {
+  double eps;
+  i64 centered;  // 0: its mean stays, and is not looked at
+
+  // The mean of the values that a team has sums of; 0 where nothing is centered.
+  template <class Team, class C>
+  FN C mean(C sum, i64 columns) const {
+    return centered ? sum_over_team<Team>(sum) / C(columns) : C(0);
+  }
+};
+
 // The moments of a row in registers.
 template <class Team, int PACKS, int V, class C>
-FN Moments<C> moments_of(const C (&x)[PACKS * V], i64 columns, C eps) {
+FN Moments<C> moments_of(const C (&x)[PACKS * V], i64 columns, const Norm& norm) {
   C sum = C(0), squares = C(0);
   each<Team, PACKS, V>(0, columns, [&](int i, i64) { sum += x[i]; });
-  const C mean = sum_over_team<Team>(sum) / C(columns);
+  const C mean = norm.mean<Team>(sum, columns);
   each<Team, PACKS, V>(0, columns, [&](int i, i64) { squares += (x[i] - mean) * (x[i] - mean); });
-  return {mean, formulas::standard_scale{}(sum_over_team<Team>(squares) / C(columns), eps)};
+  return {mean, formulas::standard_scale{}(sum_over_team<Team>(squares) / C(columns), C(norm.eps))};
 }
 
 // The moments of a long row, read twice.
-template <class Team, int PACKS, int V, class T, class C>
-FN Moments<C> moments_of_long(const T* row, i64 step, i64 columns, C eps) {
+template <class Team, int PACKS, int V, class T, class C = Compute<T>>
+FN Moments<C> moments_of_long(const T* row, i64 step, i64 columns, const Norm& norm) {
   C x[PACKS * V];
   C sum = C(0), squares = C(0);
   const i64 stride = stride_of_pieces<Team, PACKS, V>();
-  for (i64 first = 0; first < columns; first += stride) {
+  for (i64 first = 0; norm.centered && first < columns; first += stride) {
     load<Team, PACKS, V>(x, row, step, first, columns, C(0));
     sum += fold_piece<formulas::add>(x);
   }
-  const C mean = sum_over_team<Team>(sum) / C(columns);
+  const C mean = norm.mean<Team>(sum, columns);
   for (i64 first = 0; first < columns; first += stride) {
     load<Team, PACKS, V>(x, row, step, first, columns, mean);
 #pragma unroll
     for (int i = 0; i < PACKS * V; ++i) squares += (x[i] - mean) * (x[i] - mean);
   }
-  return {mean, formulas::standard_scale{}(sum_over_team<Team>(squares) / C(columns), eps)};
+  return {mean, formulas::standard_scale{}(sum_over_team<Team>(squares) / C(columns), C(norm.eps))};
 }
 
 // A piece of the weight or the bias, which lie densely; `absent` everywhere where there is none.
@@ -88,7 +102,7 @@ struct LayerNorm {
   const void* x;
   const void* weight;  // null: 1
   const void* bias;    // null: 0
-  double eps;
+  Norm norm;
   Rows<2> rows;  // of out and x
 };
 
@@ -113,7 +127,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) held(const LayerNorm args) {
   args.rows.locate(Team::number(), offset);
   C x[PACKS * V];
   load<Team, PACKS, V>(x, static_cast<const T*>(args.x) + offset[1], args.rows.step[1], 0, args.rows.columns, C(0));
-  const auto moments = moments_of<Team, PACKS, V>(x, args.rows.columns, C(args.eps));
+  const auto moments = moments_of<Team, PACKS, V>(x, args.rows.columns, args.norm);
   store_normalised<Team, PACKS, V>(args, static_cast<T*>(args.out) + offset[0], 0, x, moments);
 }
 
@@ -126,7 +140,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows(const LayerNorm args
   args.rows.locate(Team::number(), offset);
   const T* from = static_cast<const T*>(args.x) + offset[1];
   const i64 columns = args.rows.columns, step = args.rows.step[1];
-  const auto moments = moments_of_long<Team, PACKS, V>(from, step, columns, C(args.eps));
+  const auto moments = moments_of_long<Team, PACKS, V>(from, step, columns, args.norm);
   for (i64 first = 0; first < columns; first += stride_of_pieces<Team, PACKS, V>()) {
     C x[PACKS * V];
     load<Team, PACKS, V>(x, from, step, first, columns, C(0));
@@ -141,7 +155,7 @@ struct LayerNormGrad {
   const void* g;
   const void* x;
   const void* weight;  // null: 1
-  double eps;
+  Norm norm;
   Rows<3> rows;  // of out, g and x
 };
 
@@ -167,13 +181,13 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) held_grad(const LayerNormGrad 
   C a[PACKS * V], x[PACKS * V];
   load<Team, PACKS, V>(x, static_cast<const T*>(args.x) + offset[2], args.rows.step[2], 0, columns, C(0));
   load_weighted<Team, PACKS, V>(args, a, static_cast<const T*>(args.g) + offset[1], 0);
-  const auto moments = moments_of<Team, PACKS, V>(x, columns, C(args.eps));
+  const auto moments = moments_of<Team, PACKS, V>(x, columns, args.norm);
   C sum = C(0), along = C(0);
   each<Team, PACKS, V>(0, columns, [&](int i, i64) {
     sum += a[i];
     along += a[i] * formulas::normalised{}(x[i], moments);
   });
-  const C mean = sum_over_team<Team>(sum) / C(columns);
+  const C mean = args.norm.mean<Team>(sum, columns);
   const C mean_along = sum_over_team<Team>(along) / C(columns);
   store<Team, PACKS, V>(static_cast<T*>(args.out) + offset[0], args.rows.step[0], 0, columns, [&](int i, i64) {
     return formulas::layer_norm_grad{}(a[i], x[i], moments, mean, mean_along);
@@ -192,7 +206,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows_grad(const LayerNorm
   T* to = static_cast<T*>(args.out) + offset[0];
   const i64 columns = args.rows.columns, stride = stride_of_pieces<Team, PACKS, V>();
 
-  const auto moments = moments_of_long<Team, PACKS, V>(from_x, args.rows.step[2], columns, C(args.eps));
+  const auto moments = moments_of_long<Team, PACKS, V>(from_x, args.rows.step[2], columns, args.norm);
   C a[PACKS * V], x[PACKS * V];
   C sum = C(0), along = C(0);
   for (i64 first = 0; first < columns; first += stride) {
@@ -204,7 +218,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows_grad(const LayerNorm
       along += a[i] * formulas::normalised{}(x[i], moments);
     }
   }
-  const C mean = sum_over_team<Team>(sum) / C(columns);
+  const C mean = args.norm.mean<Team>(sum, columns);
   const C mean_along = sum_over_team<Team>(along) / C(columns);
   for (i64 first = 0; first < columns; first += stride) {
     load<Team, PACKS, V>(x, from_x, args.rows.step[2], first, columns, C(0));
@@ -221,7 +235,7 @@ struct LayerNormWeightGrad {
   void* partials;  // in computing type, [teams][columns]
   const void* g;
   const void* x;
-  double eps;
+  Norm norm;
   Rows<2> rows;  // of g and x
 };
 
@@ -237,7 +251,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) held_weight_grad(const LayerNo
     C g[PACKS * V], x[PACKS * V];
     load<Team, PACKS, V>(x, static_cast<const T*>(args.x) + offset[1], args.rows.step[1], 0, columns, C(0));
     load<Team, PACKS, V>(g, static_cast<const T*>(args.g) + offset[0], args.rows.step[0], 0, columns, C(0));
-    const auto moments = moments_of<Team, PACKS, V>(x, columns, C(args.eps));
+    const auto moments = moments_of<Team, PACKS, V>(x, columns, args.norm);
 #pragma unroll
     for (int i = 0; i < PACKS * V; ++i) total[i] += formulas::layer_norm_weight_grad{}(g[i], x[i], moments);
   }
@@ -259,7 +273,7 @@ __global__ void __launch_bounds__(Team::BLOCK, 1) long_rows_weight_grad(const La
     args.rows.locate(row, offset);
     const T* from_g = static_cast<const T*>(args.g) + offset[0];
     const T* from_x = static_cast<const T*>(args.x) + offset[1];
-    const auto moments = moments_of_long<Team, PACKS, V>(from_x, args.rows.step[1], columns, C(args.eps));
+    const auto moments = moments_of_long<Team, PACKS, V>(from_x, args.rows.step[1], columns, args.norm);
     for (i64 first = 0; first < columns; first += stride) {
       C g[PACKS * V], x[PACKS * V];
       load<Team, PACKS, V>(x, from_x, args.rows.step[1], first, columns, C(0));

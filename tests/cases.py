@@ -49,12 +49,11 @@ from case import (
     same,
     sigmoid,
     softmax,
-    standardized,
-    standardized_grad,
     written,
 )
 from cases_attention import ATTENTION
 from cases_conv import CONVOLUTIONS
+from cases_norm import NORMS
 from cases_recurrent import RECURRENT
 
 import tensorlite as tl
@@ -343,17 +342,6 @@ FUSED = [
     Case("linear_relu bias", ops.linear_relu, lambda x, w, b: np.maximum(x @ w.T + b, 0),
          (((3, 4), (2, 4), (2,)), ((2, 3, 4), (5, 4), (5,))), nan=False),
     plain("dropout", dropped, lambda x: x * dropout_mask(x.shape), *FULL, dtypes=ANY, result=floating),
-    Case("layer_norm", lambda x: ops.layer_norm(x, None, None, normalized_ndim=1), lambda x: standardized(x, (-1,)),
-         ROWS, dtypes=FLOATS),
-    Case("layer_norm affine", lambda x, w, b: ops.layer_norm(x, w, b, normalized_ndim=2),
-         lambda x, w, b: standardized(x, (-2, -1)) * w + b, (((3, 4), (3, 4), (3, 4)), ((2, 3, 4), (3, 4), (3, 4))),
-         dtypes=FLOATS),
-    Case("layer_norm_grad", lambda g, x, w: ops.layer_norm_grad(g, x, w, dims=(1,), eps=1e-5),
-         lambda g, x, w: standardized_grad(g * w, x), (((3, 4), (3, 4), (4,)),), **RULE),
-    Case("layer_norm_grad plain", lambda g, x: ops.layer_norm_grad(g, x, None, dims=(1,), eps=1e-5),
-         standardized_grad, TWO[:1], **RULE),
-    Case("layer_norm_weight_grad", lambda g, x: ops.layer_norm_weight_grad(g, x, dims=(1,), eps=1e-5),
-         lambda g, x: (g * standardized(x, (-1,))).sum(0), TWO[:1], **RULE),
     Case("cross_entropy", lambda x: ops.cross_entropy(x, along(x, LABELS)), cross_entropy, (((3, 4),),), dtypes=FLOATS),
     Case("cross_entropy_grad", lambda g, x: ops.cross_entropy_grad(g, x, along(x, LABELS)), cross_entropy_grad,
          (((), (3, 4)),), **RULE),
@@ -432,5 +420,6 @@ CASES = [
     *INDEXING,
     *ATTENTION,
     *CONVOLUTIONS,
+    *NORMS,
     *RECURRENT,
 ]

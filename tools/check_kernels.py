@@ -44,6 +44,7 @@ BUDGETS = {  # template -> registers, for float64 the second number
     "matmul": (128, 128),  # a tile of the product in registers
     "add_chunks": (128, 72),  # many rows under way at a time
     "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
+    "fold_stretches": (80, 80),  # packs of two arrays under way, and two sums
     "vectorised": (64, 80), "strided": (64, 80),
     "conv_tiles": (128, 128),  # a tile of the product in registers, and what the next step needs on its way
     "conv_gather": (128, 128), "conv_weight": (128, 128),  # the places of several taps
@@ -174,6 +175,10 @@ def sixteen_bytes(instance: Instance) -> tuple[bool, bool]:
         return True, True
     if (instance.file, name) == ("dropout.cu", "dense"):
         return 4 * SIZES[arguments[-1]] >= 16, 4 * SIZES[arguments[-1]] >= 16
+    if instance.file == "batch_norm.cu" and name in ("fold_stretches", "normalise", "slope"):
+        *_, element, width = arguments
+        is_pack = int(width) * SIZES[element] == 16
+        return is_pack, is_pack and name != "fold_stretches"
     if instance.file == "linear.cu":
         *_, element, width = arguments
         is_pack = int(width) * SIZES[element] == 16

@@ -1,7 +1,8 @@
 """Normalisation on the CPU: LayerNorm and RMSNorm over rows, BatchNorm and its kin over channels, and derivatives.
 
-Contract: that of `cpu`. Rows are what `dims`, the last dimensions, hold. Over channels, x is (N, C, ...), and statistics
-are of the shape (C,), or (N, G) for groups of C/G neighbouring channels of a sample, in the dtype that is computed in.
+Contract: that of `cpu`. Rows are what `dims`, the last dimensions, hold. Over channels, x is (N, C, ...), and
+statistics are of the shape (C,), or (N, G) for groups of C/G neighbouring channels of a sample, in the dtype that is
+computed in.
 Kernels with several results take each dtype as it is.
 """
 

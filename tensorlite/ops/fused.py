@@ -15,8 +15,7 @@ from .elementwise import div, mul, sub, where
 from .logic import ne
 from .matmul import _matmul, require_same_dtype
 from .movement import _permute, full_like, unsqueeze
-from .reduce import _sum, mean, softmax, sum
-from .wide import widened
+from .reduce import _sum, softmax, sum
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

@@ -1,9 +1,9 @@
 """Normalisation: LayerNorm and RMSNorm over rows, BatchNorm, GroupNorm and InstanceNorm over channels.
 
-Rows are what the last dimensions hold; their statistics are computed anew in backward. Over channels the statistics are
-two numbers for each channel, or for each group of channels of a sample, computed once (`moments`), kept for backward and
-handed to the running ones (`track_moments`). Batch, group and instance norm are one operation: the shape of the
-statistics, (C,) or (N, G), says which elements they belong to.
+Rows are what the last dimensions hold; their statistics are computed anew in backward. Over channels the statistics
+are two numbers for each channel, or for each group of channels of a sample, computed once (`moments`), kept for
+backward and handed to the running ones (`track_moments`). Batch, group and instance norm are one operation: the shape
+of the statistics, (C,) or (N, G), says which elements they belong to.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype.char in NARROW else dtype
 
 
-# --- channels: BatchNorm, GroupNorm and InstanceNorm -------------------------------------------------------------------
+# --- channels: BatchNorm, GroupNorm and InstanceNorm ------------------------------------------------------------------
 
 
 def moments(x: Tensor, groups: int | None = None) -> tuple[Tensor, Tensor]:
@@ -186,8 +186,8 @@ class _BatchNormOp(Op):
             yield from super().gradients(node, g, create_graph, useful)
             return
         saved = unpack(node, g.backend, create_graph)
-        results = _batch_norm_grad(g, **{name: saved.get(name) for name in ("x", "weight", "mean", "var")},
-                                   eps=saved["eps"], training=saved["training"])
+        weight = saved.get("weight")  # not saved where x needs no gradient
+        results = _batch_norm_grad(g, saved["x"], weight, saved["mean"], saved["var"], saved["eps"], saved["training"])
         for position, result in enumerate(results):
             if wanted[position]:
                 yield position, result

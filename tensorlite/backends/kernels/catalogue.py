@@ -8,6 +8,7 @@ from . import (
     Instance,
     Launcher,
     amp,
+    batch_norm,
     conv,
     cross_entropy,
     dropout,
@@ -31,6 +32,7 @@ from . import (
 
 _FAMILIES = (
     amp,
+    batch_norm,
     conv,
     cross_entropy,
     dropout,

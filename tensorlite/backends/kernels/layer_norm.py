@@ -1,4 +1,4 @@
-"""LayerNorm and its derivatives: the normalised dimensions are the last ones, and make one row together."""
+"""LayerNorm, RMSNorm and their derivatives: the normalised dimensions are the last ones, and make one row together."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _TEMPLATES = {
     "layer_norm_grad": ("held_grad", "long_rows_grad"),
     "layer_norm_weight_grad": ("held_weight_grad", "long_rows_weight_grad"),
 }
+_CENTERED = "layer_norm"  # what the names of kernels that subtract the mean of a row begin with
 _FLOAT32 = np.dtype(np.float32)
 _PARTIALS = 2**20  # elements of the sums that teams keep, about: few beside what they read
 _LEAST_TEAMS, _MOST_TEAMS = 256, 2048
@@ -35,10 +36,11 @@ class WeightGrad(NamedTuple):
 
 def layer_norm(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
                params: dict[str, Any]) -> None:
-    """out = (x - mean)/√(var + eps)·weight + bias; or, from g, x and weight, the derivative in x."""
+    """out = (x - mean)/√(var + eps)·weight + bias, or x/√(mean(x²) + eps)·weight + bias; from g, x and weight, the
+    derivative of one of them in x."""
     if not out.size:
         return
-    parameters = 2 if kernel == "layer_norm" else 1
+    parameters = 1 if kernel.endswith("_grad") else 2
     whole, parts = args[:-parameters], args[-parameters:]
     dims, eps = params["dims"], params["eps"]
     target = _lines(backend, out, dims)
@@ -62,13 +64,14 @@ def _plan(backend: KernelBackend, kernel: str, arrays: list[Array], pointers: in
     dtype = arrays[0].dtype
     team = layout.team(dtype.itemsize, aligned)
     return backend.plan(
-        Instance(FILE, _expression(kernel, team, dtype)), "P" * pointers, "d" + rows.fields(len(arrays)),
-        [eps, *layout.packed(kernel)], *team.launch(layout.rows, layout.columns), siblings=_siblings(dtype))
+        Instance(FILE, _expression(kernel, team, dtype)), "P" * pointers, "dq" + rows.fields(len(arrays)),
+        [eps, kernel.startswith(_CENTERED), *layout.packed(kernel)], *team.launch(layout.rows, layout.columns),
+        siblings=_siblings(dtype))
 
 
 def layer_norm_weight_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
                            params: dict[str, Any]) -> None:
-    """out = Σ over rows of g·(x - mean)/√(var + eps), in the shape of the normalised dimensions."""
+    """out = Σ over rows of g·(the normalised x), in the shape of the normalised dimensions."""
     if not out.size:
         return
     dims, eps = params["dims"], params["eps"]
@@ -98,8 +101,8 @@ def _plan_weight_grad(backend: KernelBackend, kernel: str, out: Array, g: Array,
     grid, block = team.launch(max(min(busy, layout.rows // _ROWS_OF_A_TEAM), 1), columns)
     teams = grid[0] * {"Thread": block[0], "Warp": block[0] // WARP, "Block": 1}[team.name]
     siblings = _siblings(dtype)
-    partial = backend.plan(Instance(FILE, _expression(kernel, team, dtype)), "PPP", "d" + rows.fields(2),
-                           [eps, *layout.packed(kernel)], grid, block, siblings=siblings)
+    partial = backend.plan(Instance(FILE, _expression(kernel, team, dtype)), "PPP", "dq" + rows.fields(2),
+                           [eps, kernel.startswith(_CENTERED), *layout.packed(kernel)], grid, block, siblings=siblings)
     total = backend.plan(Instance(FILE, _total(out.dtype)), "PP", "qq", [teams, columns],
                          (-(-columns // WARP), 1, 1), (WARP * WARP, 1, 1), siblings=siblings)
     return WeightGrad(partial, total, teams)
@@ -147,7 +150,7 @@ def _vector(backend: KernelBackend, parameter: Array, dtype: np.dtype[Any]) -> A
 
 
 def _expression(kernel: str, team: rows.Team, dtype: np.dtype[Any]) -> str:
-    return team.expression(*_TEMPLATES[kernel], c_type(dtype))
+    return team.expression(*_TEMPLATES[kernel.replace("rms_norm", _CENTERED)], c_type(dtype))
 
 
 def _total(dtype: np.dtype[Any]) -> str:
@@ -160,7 +163,8 @@ def _siblings(dtype: np.dtype[Any]) -> list[str]:
 
 
 TABLE: dict[str, Launcher] = {
-    "layer_norm": layer_norm, "layer_norm_grad": layer_norm, "layer_norm_weight_grad": layer_norm_weight_grad,
+    **dict.fromkeys(("layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"), layer_norm),
+    **dict.fromkeys(("layer_norm_weight_grad", "rms_norm_weight_grad"), layer_norm_weight_grad),
 }
 
 

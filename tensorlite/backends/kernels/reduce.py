@@ -180,7 +180,7 @@ def _rows(geometry: Geometry, itemsize: int) -> Layout:
     few_results = results < 4096
     across = THREADS if packs > (64 if few_results else 512) else min(WARP, power_of_two(packs))
     down = min(THREADS // across, max(power_of_two(results), WARP // across))
-    return Layout("rows", width, across, down, _share(count, across * width, -(-results // down)))
+    return Layout("rows", width, across, down, share(count, across * width, -(-results // down)))
 
 
 def _columns(geometry: Geometry, itemsize: int, aligned: bool) -> Layout:
@@ -190,7 +190,7 @@ def _columns(geometry: Geometry, itemsize: int, aligned: bool) -> Layout:
     if not aligned or count * results < PACKED or not geometry.is_packable(width):
         width = 1
     across, down = _tile(results // width, count)
-    return Layout("columns", width, across, down, _share(count, down, -(-results // (across * width))))
+    return Layout("columns", width, across, down, share(count, down, -(-results // (across * width))))
 
 
 def _tile(results: int, count: int) -> tuple[int, int]:
@@ -200,7 +200,7 @@ def _tile(results: int, count: int) -> tuple[int, int]:
     return min(THREADS // down, power_of_two(results)), down
 
 
-def _share(count: int, at_once: int, blocks: int) -> int:
+def share(count: int, at_once: int, blocks: int) -> int:
     """Into parts of how many elements to cut `count`, of which a block reads `at_once` in one go."""
     step = at_once * AHEAD
     if blocks >= BLOCKS or count <= 8 * step:

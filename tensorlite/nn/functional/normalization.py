@@ -143,7 +143,7 @@ def _track(name: str, running_mean: Tensor | None, running_var: Tensor | None, m
     """Move the running statistics, if there are any and a batch to move them towards."""
     if (running_mean is None) != (running_var is None):
         raise ArgumentError(f"{name}: running_mean and running_var must either both be None or neither be None")
-    if running_mean is not None and running_var is not None and count:
+    if running_mean is not None and running_var is not None and count and mean.numel():
         ops.track_moments(running_mean, running_var, mean, var, momentum, count=count)
 
 
