@@ -123,6 +123,7 @@ Kernel kernels[] = {
     elementwise<f::elu, 1, 1>("elu"), derivative<f::elu_grad, 1>("elu_grad"),
     elementwise<f::silu, 1>("silu"), derivative<f::silu_grad>("silu_grad"),
     elementwise<f::gelu, 1>("gelu"), derivative<f::gelu_grad>("gelu_grad"),
+    elementwise<f::gelu_tanh, 1>("gelu_tanh"), derivative<f::gelu_tanh_grad>("gelu_tanh_grad"),
     elementwise<f::softplus, 1, 2>("softplus"), derivative<f::softplus_grad, 2>("softplus_grad"),
     elementwise<f::softsign, 1>("softsign"),
     // matrices and rows

@@ -433,6 +433,23 @@ struct gelu_grad {
     return (density * x + normal_cdf{}(x)) * g;
   }
 };
+// x (1 + tanh u) / 2 = x sigmoid(2 u), with 2 u = sqrt(8 / pi) (x + 0.044715 x^3).
+struct gelu_tanh {
+  template <class T>
+  FN T operator()(T x) const {
+    return x * sigmoid{}(x * (T(1.59576912160573071) + x * x * T(0.0713548162726002527)));
+  }
+};
+struct gelu_tanh_grad {
+  template <class T>
+  FN T operator()(T g, T x) const {
+    const T square = x * x, u = x * (T(1.59576912160573071) + square * T(0.0713548162726002527));
+    const T small = ::exp(-::fabs(u)), level = T(1) / (T(1) + small);
+    const T slope = small * level * level;  // of the sigmoid; 0 far out, where what it multiplies may be infinite
+    const T bend = slope == T(0) ? T(0) : x * (T(1.59576912160573071) + square * T(0.214064448817800758)) * slope;
+    return ((u >= T(0) ? level : small * level) + bend) * g;
+  }
+};
 struct softplus {
   template <class T>
   FN T operator()(T x, T beta, T threshold) const {

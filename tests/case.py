@@ -138,6 +138,11 @@ def gelu_grad(g: Any, x: Any) -> Any:
     return g * ((1 + erf(x / math.sqrt(2))) / 2 + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 
 
+def gelu_tanh_grad(g: Any, x: Any) -> Any:
+    t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    return g * (1 + t + x * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)) / 2
+
+
 def standardized(x: Any, axes: tuple[int, ...]) -> Any:
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
 

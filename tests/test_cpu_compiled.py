@@ -111,6 +111,10 @@ def _sigmoid(x: Any) -> Any:
     return np.exp(-np.logaddexp(np.longdouble(0), -x))
 
 
+def _angle(x: Any) -> Any:
+    return np.sqrt(2 / np.longdouble(np.pi)) * (x + np.longdouble("0.044715") * x**3)
+
+
 # name -> numbers, the formula in wide arithmetic, and units in the last place of the largest part of its sum
 ANALYTIC: dict[str, tuple[tuple[float, ...], Callable[..., Any], float]] = {
     "sigmoid": ((), _sigmoid, 3),
@@ -118,10 +122,13 @@ ANALYTIC: dict[str, tuple[tuple[float, ...], Callable[..., Any], float]] = {
     "elu": ((1.5,), lambda x: np.where(x > 0, x, 1.5 * np.expm1(np.minimum(x, 0))), 4),
     "softplus": ((2.0, 20.0), lambda x: np.where(2 * x > 20, x, np.logaddexp(np.longdouble(0), 2 * x) / 2), 4),
     "gelu": ((), lambda x: x * _cdf(x), 4),
+    "gelu_tanh": ((), lambda x: x * _sigmoid(2 * _angle(x)), 6),
     "elu_grad": ((1.5,), lambda x: np.where(x > 0, 1, 1.5 * np.exp(np.minimum(x, 0))), 4),
     "softplus_grad": ((2.0, 20.0), lambda x: np.where(2 * x > 20, 1, _sigmoid(2 * x)), 4),
     "silu_grad": ((), lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))), 6),
     "gelu_grad": ((), lambda x: _cdf(x) + x * _density(x), 6),
+    "gelu_tanh_grad": ((), lambda x: _sigmoid(2 * _angle(x)) + 2 * x * _sigmoid(2 * _angle(x)) * _sigmoid(
+        -2 * _angle(x)) * np.sqrt(2 / np.longdouble(np.pi)) * (1 + 3 * np.longdouble("0.044715") * x * x), 6),
 }
 
 
@@ -140,7 +147,7 @@ def test_functions_of_analysis(compiled: cpu_compiled.Library, name: str, dtype:
     with np.errstate(all="ignore"):
         expected = formula(x.astype(np.longdouble))
     scale = np.maximum(np.abs(expected), np.minimum(np.abs(x), 1) if "elu" in name and "grad" not in name else 0)
-    if "_grad" in name or name == "gelu":  # sums of parts of the size of 1, and of x
+    if "_grad" in name or name.startswith("gelu"):  # sums of parts of the size of 1, and of x
         scale = np.maximum(scale, np.abs(x) if name == "silu_grad" else 1)
         scale = np.maximum(scale, 1)
     error = np.abs(out - expected) / np.finfo(dtype).eps / np.maximum(scale, np.finfo(dtype).tiny)

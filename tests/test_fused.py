@@ -457,9 +457,9 @@ def test_joined_layers_under_anomaly_detection_name_the_line() -> None:
 # --- NumPy's passes ---------------------------------------------------------------------------------------------------
 
 ACTIVATIONS: dict[str, tuple[Any, ...]] = {  # NumPy's kernels, and their numbers
-    "relu": (), "sigmoid": (), "silu": (), "gelu": (), "erf": (), "elu": (1.3,), "leaky_relu": (0.1,),
-    "softplus": (1.5, 20.0), "relu_grad": (), "silu_grad": (), "gelu_grad": (), "elu_grad": (1.3,),
-    "leaky_relu_grad": (0.1,), "softplus_grad": (1.5, 20.0),
+    "relu": (), "sigmoid": (), "silu": (), "gelu": (), "gelu_tanh": (), "erf": (), "elu": (1.3,), "leaky_relu": (0.1,),
+    "softplus": (1.5, 20.0), "relu_grad": (), "silu_grad": (), "gelu_grad": (), "gelu_tanh_grad": (),
+    "elu_grad": (1.3,), "leaky_relu_grad": (0.1,), "softplus_grad": (1.5, 20.0),
 }
 
 

@@ -211,7 +211,7 @@ def test_zeros_have_the_signs_of_the_cpus(kernel: str, backend: Backend) -> None
 
 ACTIVATIONS: dict[str, list[tuple[float, ...]]] = {  # and their derivatives: the numbers behind the arrays
     "leaky_relu": [(0.1,), (-0.5,)], "elu": [(0.7,)], "softplus": [(1.0, 20.0), (4.0, 3.0)],
-    "relu": [()], "sigmoid": [()], "tanh": [()], "silu": [()], "gelu": [()], "softsign": [()],
+    "relu": [()], "sigmoid": [()], "tanh": [()], "silu": [()], "gelu": [()], "gelu_tanh": [()], "softsign": [()],
 }
 
 

@@ -85,6 +85,29 @@ def _normal_cdf(x: Array) -> Array:
     return (erf(x * 0.7071067811865476) + 1) * 0.5
 
 
+def gelu_tanh(out: Array, x: Array) -> None:
+    np.multiply(sigmoid(_gelu_angle(x)), x, out)
+
+
+def gelu_tanh_grad(out: Array, g: Array, x: Array) -> None:
+    angle = _gelu_angle(x)
+    small = np.exp(-np.abs(angle))
+    slope = small / np.square(1 + small)  # of σ
+    np.multiply(x * x, 3 * 0.0713548162726002527, out)
+    np.add(out, 1.59576912160573071, out)
+    np.multiply(out, x, out)
+    np.multiply(out, slope, out)
+    np.copyto(out, 0, where=slope == 0)  # far out, where the cubic may be infinite
+    np.add(out, sigmoid(angle), out)
+    np.multiply(out, g, out)
+
+
+def _gelu_angle(x: Array) -> Array:
+    """√(8/π)·(x + 0.044715x³)."""
+    angle: Array = x * (x * x * 0.0713548162726002527 + 1.59576912160573071)
+    return angle
+
+
 def softplus_kernel(out: Array, x: Array, beta: float, threshold: float) -> None:
     np.multiply(x, beta, out)
     linear = out > threshold
@@ -108,5 +131,6 @@ KERNELS: Final[dict[str, Callable[..., None]]] = {
     "relu": relu, "relu_grad": relu_grad, "sigmoid_grad": sigmoid_grad, "tanh_grad": tanh_grad,
     "leaky_relu": leaky_relu, "leaky_relu_grad": leaky_relu_grad, "elu": elu, "elu_grad": elu_grad,
     "silu": silu, "silu_grad": silu_grad, "gelu": gelu, "gelu_grad": gelu_grad,
+    "gelu_tanh": gelu_tanh, "gelu_tanh_grad": gelu_tanh_grad,
     "softplus": softplus_kernel, "softplus_grad": softplus_grad, "softsign": softsign,
 }

@@ -5,6 +5,7 @@ from .activation import elu as elu
 from .activation import elu_grad as elu_grad
 from .activation import gelu as gelu
 from .activation import gelu_grad as gelu_grad
+from .activation import gelu_tanh_grad as gelu_tanh_grad
 from .activation import leaky_relu as leaky_relu
 from .activation import leaky_relu_grad as leaky_relu_grad
 from .activation import logsigmoid as logsigmoid

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ..autograd.op import FLOAT, op
 from ..backends import Array, Backend
 from ..errors import ArgumentError
-from .wide import computed_wide
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -139,6 +138,34 @@ gelu_grad.rules(
 )
 
 
+@op(promote=FLOAT)
+def _gelu_tanh(be: Backend, x: Array) -> Array:
+    return be.elementwise("gelu_tanh", x)
+
+
+_gelu_tanh.name = "gelu_tanh"
+
+
+@op
+def gelu_tanh_grad(be: Backend, grad: Array, x: Array) -> Array:
+    """g·(s + x·s·(1-s)·d), with s = σ(√(8/π)(x+0.044715x³)) and d the derivative of σ's argument."""
+    return be.elementwise("gelu_tanh_grad", grad, x)
+
+
+def _gelu_tanh_bend(g: Any, grad: Any, x: Any) -> Any:
+    """The derivative of gelu_tanh_grad in x: g·grad·w·(2d + x(1-2s)d² + x·d'), with w = s(1-s)."""
+    square = x * x
+    s = sigmoid(x * (square * (_STEEPNESS * 0.044715) + _STEEPNESS))
+    slope = square * (3 * 0.044715 * _STEEPNESS) + _STEEPNESS
+    bend = slope * 2.0 + x * (1.0 - s * 2.0) * slope * slope + square * (6 * 0.044715 * _STEEPNESS)
+    return g * grad * s * (1.0 - s) * bend
+
+
+_STEEPNESS = math.sqrt(8 / math.pi)
+_gelu_tanh.rules(x=lambda g, x: gelu_tanh_grad(g, x))
+gelu_tanh_grad.rules(grad=lambda g, x: gelu_tanh_grad(g, x), x=_gelu_tanh_bend)
+
+
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x), Φ the normal distribution; or ½x(1+tanh(√(2/π)(x+0.044715x³))) for approximate='tanh'.
 
@@ -148,12 +175,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
         return _gelu(x)
     if approximate != "tanh":
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return _gelu_by_tanh(x)
-
-
-@computed_wide
-def _gelu_by_tanh(x: Tensor) -> Tensor:
-    return x * 0.5 * (1.0 + tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)))
+    return _gelu_tanh(x)
 
 
 @op(promote=FLOAT)

@@ -57,13 +57,14 @@ FORMULAS: dict[str, Formula] = {
     **_rows("T>T", FLOATS, "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos atan "
                            "sinh cosh tanh asinh acosh atanh erf floor ceil trunc round sigmoid silu gelu "
                            "softsign"),
+    **_rows("T>T", FLOATS, "gelu_tanh"),
     **_rows("T>T", NUMBERS, "neg square cube"),
     **_rows("T>T", ANY, "abs sign relu"),
     **_rows("T>T", (dtypes.bool_, *INTEGERS), "bitwise_not"),
     **_rows("T>b", FLOATS, "isnan isinf isfinite signbit"),
     **_rows("T>b", ANY, "logical_not"),
     **_rows("TT>T", FLOATS, "div atan2 copysign logaddexp leaky_relu elu sigmoid_grad tanh_grad silu_grad gelu_grad "
-                            "bias_relu"),
+                            "bias_relu gelu_tanh_grad"),
     **_rows("TT>T", NUMBERS, "sub floor_divide remainder fmod pow relu_grad"),
     **_rows("TT>T", ANY, "add mul maximum minimum"),
     **_rows("TT>T", (dtypes.bool_, *INTEGERS), "bitwise_and bitwise_or bitwise_xor"),
