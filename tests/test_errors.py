@@ -232,6 +232,8 @@ ROWS: dict[str, Row] = {
                              tl.DTypeError, "class targets must be integers, got float32"),
     "cross entropy logits": (lambda: ops.cross_entropy(tl.ones(3, 2, dtype=tl.int64), integers),
                              tl.DTypeError, "logits must be floating"),
+    "recurrent input": (lambda: ops.rnn(tl.ones(2, 3), tl.ones(2, 3), tl.ones(3, 3), tl.ones(3, 3)), tl.ShapeError,
+                        r"rnn: expected an input \(steps, batch, features\)"),
     "cross entropy range": (lambda: ops.cross_entropy(vector(3, 3), integers), tl.OutOfRangeError,
                             "Target 3 is out of bounds: row 2 of 3, 3 classes"),
     "layer norm dtype": (lambda: ops.layer_norm(integers, None, None, normalized_ndim=1),

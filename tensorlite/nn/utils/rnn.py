@@ -1,7 +1,7 @@
 """Sequences of different lengths in one batch: padded to the longest, or packed without padding, under PyTorch's names.
 
 Packed data holds, step by step, the sequences that are that long, from the longest to the shortest. Lengths are numbers
-on the host: they say how much is computed.
+on the host: they say how much is computed. A captured step therefore takes padded sequences, not packed ones.
 """
 
 from __future__ import annotations
