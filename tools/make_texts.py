@@ -34,7 +34,8 @@ def as_you_like_it(corpus: str) -> str:
     play = corpus[corpus.index("\nACT I\n") :]
     play = re.sub(r"^((?:ACT|SCENE) [IVX]+)\t", r"\1. ", play, flags=re.MULTILINE)
     play = re.sub(r"^([^\t\n]+)\t+", r"\1:\n", play, flags=re.MULTILINE)
-    return uniform(re.sub(r"^\t+", "", play, flags=re.MULTILINE))
+    play = re.sub(r"^\t+", "", play, flags=re.MULTILINE)
+    return uniform(re.sub(r"\t+", " ", play))
 
 
 MAKERS = {"alice": ("alice29.txt", alice), "as_you_like_it": ("asyoulik.txt", as_you_like_it)}

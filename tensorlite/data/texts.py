@@ -13,7 +13,7 @@ from ..errors import ArgumentError, FileFormatError
 FOLDER: Final = Path(__file__).parent / "texts"
 SHA256: Final = {  # of the uncompressed files
     "alice": "6253d049ab536e4ae0b27edc91cd83fc36c6674e74f6d26974af3e9772f6ac6e",
-    "as_you_like_it": "75180a393ceaeb4c790684729ec1f32164199847d770d83bad09d0ca3ca5b7b9",
+    "as_you_like_it": "22210b5a95b3ece5f9fce8abef2f579e7b4ae8127f48918ab5c4253305cbd947",
 }
 
 
