@@ -3,6 +3,7 @@
 // A block computes one tile of out. It walks along k, and each step brings a strip of x and one of y into shared
 // memory, from which every element serves a whole row or column of the tile. The 16-bit floats accumulate in float.
 #include "dims.cuh"
+#include "strips.cuh"
 
 // Packed by tensorlite/backends/kernels/matmul.py.
 struct Matmul {
@@ -20,25 +21,6 @@ struct Matmul {
 };
 
 constexpr int STEP = 16;  // elements along k in shared memory
-
-// A strip of STEP x EXTENT elements: strip[k][i] = source(k, i), and 0 outside of the matrix. Neighbouring threads read
-// along the dimension that lies densely in memory.
-template <int THREADS, int EXTENT, class T>
-FN void load_strip(Compute<T> (&strip)[STEP][EXTENT + 1], const T* source, i64 k_stride, i64 i_stride, i64 k_left,
-                   i64 i_left) {
-  const int thread = int(threadIdx.x);
-  const bool dense_along_k = k_stride == 1;
-  int k = dense_along_k ? thread % STEP : thread / EXTENT;
-  int i = dense_along_k ? thread / STEP : thread % EXTENT;
-  const int next_k = dense_along_k ? 0 : THREADS / EXTENT;
-  const int next_i = dense_along_k ? THREADS / STEP : 0;
-#pragma unroll
-  for (int load = 0; load < STEP * EXTENT / THREADS; ++load) {
-    strip[k][i] = k < k_left && i < i_left ? widen(source[k * k_stride + i * i_stride]) : Compute<T>(0);
-    k += next_k;
-    i += next_i;
-  }
-}
 
 // EDGE x EDGE threads compute EACH x EACH elements each. These lie EDGE apart, so that a warp reads neighbours.
 template <class T, int EDGE, int EACH>

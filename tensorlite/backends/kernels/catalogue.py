@@ -8,6 +8,7 @@ from . import (
     Instance,
     Launcher,
     amp,
+    attention,
     batch_norm,
     conv,
     cross_entropy,
@@ -32,6 +33,7 @@ from . import (
 
 _FAMILIES = (
     amp,
+    attention,
     batch_norm,
     conv,
     cross_entropy,
