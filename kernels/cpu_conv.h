@@ -28,6 +28,7 @@ struct Convolution {
   i64 images, groups, channels, filters;  // the last two per group
   i64 height, width;                      // of x
   i64 rows, columns;                      // of the result
+  i64 step;                               // from row to row of the covered area
   i64 kernel[2], stride[2], padding[2], dilation[2];
 
   i64 positions() const { return kernel[0] * kernel[1]; }
@@ -36,7 +37,7 @@ struct Convolution {
   i64 plane() const { return height * width; }
   // What all windows cover together, the padding before the first element included.
   i64 extent(int k) const { return ((k == 0 ? rows : columns) - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1; }
-  i64 covered() const { return extent(0) * extent(1); }
+  i64 covered() const { return extent(0) * step; }
   i64 products() const { return filters * met() * pixels(); }  // for an image and a group
 };
 
@@ -59,7 +60,7 @@ struct Strip {
     for (i64 at = 0; at < count;) {
       const i64 row = (first + at) / conv.columns, column = (first + at) % conv.columns;
       const i64 in_row = conv.columns - column, length = in_row < count - at ? in_row : count - at;
-      run[runs++] = {at, length, row * conv.stride[0] * conv.extent(1) + column * conv.stride[1]};
+      run[runs++] = {at, length, row * conv.stride[0] * conv.step + column * conv.stride[1]};
       at += length;
     }
   }
@@ -90,7 +91,7 @@ void surround(const Convolution& conv, const T* x, T* image) {
   const i64 width = conv.extent(1), left = conv.padding[1];
   for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
     for (i64 h = 0; h < conv.extent(0); ++h) {
-      T* const to = image + h * width;
+      T* const to = image + h * conv.step;
       const i64 row = h - conv.padding[0];
       const i64 inside = row < 0 || row >= overlap.rows ? 0 : overlap.columns;
       const i64 before = left < width ? left : width;
@@ -108,7 +109,7 @@ void uncover(const Convolution& conv, const T* image, const T* bias, T* x) {
   for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
     const T added = bias == nullptr ? T(0) : bias[c];
     for (i64 h = 0; h < conv.height; ++h) {
-      const T* const from = image + (h + conv.padding[0]) * conv.extent(1) + conv.padding[1];
+      const T* const from = image + (h + conv.padding[0]) * conv.step + conv.padding[1];
       T* const to = x + h * conv.width;
       const i64 inside = h < overlap.rows ? overlap.columns : 0;
       for (i64 k = 0; k < inside; ++k) to[k] = from[k] + added;
@@ -132,7 +133,7 @@ inline void list_elements(const Convolution& conv, Met* met) {
     for (i64 c = 0; c < conv.channels; ++c) {
       for (i64 r = 0; r < conv.kernel[0]; ++r) {
         const i64 element = (c * conv.kernel[0] + r) * conv.kernel[1] + s;
-        *met++ = {element, c * conv.covered() + r * conv.dilation[0] * conv.extent(1) + s * conv.dilation[1]};
+        *met++ = {element, c * conv.covered() + r * conv.dilation[0] * conv.step + s * conv.dilation[1]};
       }
     }
   }
@@ -464,6 +465,8 @@ bool prepare_convolution_of(Arguments& arguments, Tape& tape) {
   task.weight = reinterpret_cast<const T*>(weight->data);
   task.bias = bias;
   task.conv = conv;
+  // What is added to a row is a whole vector, and should not touch the next row, which is added to soon after.
+  task.conv.step = conv.extent(1) + (kind == ConvKind::input_grad ? WIDTH<T> : 0);
   return true;
 }
 
