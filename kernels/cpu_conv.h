@@ -223,6 +223,11 @@ struct ConvTask : Task {
   }
   static T* working_memory(i64 elements) { return memory_of<T>(scratch, elements); }
 
+  // Rows of strips are too short for the processor to foresee what is read next.
+  static void fetch_next_strip(const T* row) {
+    for (i64 k = 0; k < 2; ++k) __builtin_prefetch(row + STRIP<T> + k * WIDTH<T>);
+  }
+
   template <class Item>
   static Item* memory_of(Scratch& memory, i64 items) {
     memory.reserve(items * i64(sizeof(Item)));
@@ -308,7 +313,9 @@ struct ConvInputGrad : ConvTask<T> {
  private:
   void copy_strip(const Strip<T>& strip, const T* g, T* to) const {
     for (i64 k = 0; k < this->conv.filters; ++k, to += ROW<T>) {
-      memcpy(to, g + k * this->conv.pixels() + strip.first, size_t(strip.count) * sizeof(T));
+      const T* const from = g + k * this->conv.pixels() + strip.first;
+      this->fetch_next_strip(from);
+      memcpy(to, from, size_t(strip.count) * sizeof(T));
     }
   }
   void multiply(const T* weight, const T* g, T* slopes) const {
@@ -388,6 +395,7 @@ struct ConvWeightGrad : ConvTask<T> {
     if (strip.count < STRIP<T> || filters < step) memset(to, 0, size_t(STRIP<T> * step) * sizeof(T));
     for (i64 k = 0; k < filters; ++k) {
       const T* const from = g + k * this->conv.pixels() + strip.first;
+      this->fetch_next_strip(from);
       for (i64 j = 0; j < strip.count; ++j) to[j * step + k] = from[j];
     }
   }
