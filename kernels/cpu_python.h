@@ -157,6 +157,15 @@ class Arguments {
     return listed_from(dims, array.ndim - length(dims));
   }
   int leading_dims(const char* option) { return listed_from(value_of(option), 0); }
+  // Whether an option lists all dimensions of an array but one.
+  bool all_dims_but(int kept, const char* option, const Array& array) {
+    PyObject* dims = value_of(option);
+    if (length(dims) != array.ndim - 1) return false;
+    for (int k = 0; k < array.ndim - 1; ++k) {
+      if (PyLong_AsLongLong(PyTuple_GetItem(dims, k)) != k + (k >= kept)) return false;
+    }
+    return true;
+  }
 
  private:
   PyObject* value_of(const char* option) {

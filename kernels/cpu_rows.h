@@ -94,11 +94,47 @@ struct SumOfColumns : Task {
   }
 };
 
-// sum(out, x, dims=): over all but the last dimension, or over leading ones; others are NumPy's.
+// out[c] = the sum of x[:, c, ...], whose stretches are added in their order.
+template <class T>
+struct SumOfChannels : Task {
+  T* out;
+  const T* x;
+  i64 images, channels, plane;
+
+  bool operator()() {
+    const SumOfChannels of = *this;
+    parallel_for(channels, ELEMENTS_PER_THREAD / (images * plane + 1) + 1, [of](i64 begin, i64 end) {
+      for (i64 c = begin; c < end; ++c) {
+        T total = 0;
+        for (i64 n = 0; n < of.images; ++n) {
+          const T* const stretch = of.x + (n * of.channels + c) * of.plane;
+          total += sum_of_row<T>(of.plane, [stretch](i64 k) { return stretch[k]; });
+        }
+        of.out[c] = total;
+      }
+    });
+    return true;
+  }
+};
+
+template <class T>
+bool prepare_sum_of_channels(Arguments& arguments, Tape& tape, const Array& out, const Array& x) {
+  if (x.ndim < 3 || out.size() != x.shape[1] || !arguments.all_dims_but(1, "dims", x)) return false;
+  auto& task = tape.add<SumOfChannels<T>>(x.size());
+  task.out = reinterpret_cast<T*>(out.data);
+  task.x = reinterpret_cast<const T*>(x.data);
+  task.images = x.shape[0];
+  task.channels = x.shape[1];
+  task.plane = rows_along(x, x.ndim - 2).columns;
+  return true;
+}
+
+// sum(out, x, dims=): over all but the last dimension, leading ones, or all but the second one; others are NumPy's.
 template <class T>
 bool prepare_sum_of(Arguments& arguments, Tape& tape) {
   const Array *out = arguments.array(0), *x = arguments.array(1);
   if (!is_dense<T>(out) || !is_dense<T>(x)) return false;
+  if (prepare_sum_of_channels<T>(arguments, tape, *out, *x)) return true;
   const int folded = arguments.leading_dims("dims");
   if (folded == 0 || folded >= x->ndim) return false;
   const Matrix matrix = rows_along(*x, x->ndim - folded);
