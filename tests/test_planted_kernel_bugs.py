@@ -56,6 +56,7 @@ def linear_relu() -> None:
 # Per file, calls that run its kernels with barriers.
 CALLS: dict[str, Callable[[], Any]] = {
     "columns.cuh": lambda: numbers(3000, 3).sum(0),
+    "conv_tiles.cu": lambda: tl.conv2d(numbers(1, 24, 3, 4), numbers(8, 24, 2, 2)),
     "layer_norm.cu": layer_norm,
     "many.cu": clip,
     "matmul.cu": lambda: numbers(70, 65) @ numbers(65, 40),
@@ -70,6 +71,10 @@ BARRIERS = [(path.name, i) for path in sorted(kernel_sources.folder().glob("*.cu
             for i in range(len(BARRIER.findall(path.read_text())))]
 # Bounds checks: what is replaced in a file, by what, and a call that notices.
 BOUNDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
+    "conv.cuh": ("u32(y) < u32(window.down.size)", "u32(y) <= u32(window.down.size)",
+                 lambda: tl.conv2d(numbers(1, 1, 3, 4), numbers(1, 1, 2, 2), padding=1)),
+    "conv_tiles.cu": ("if (row >= rows) continue", "if (row > rows) continue",
+                      lambda: tl.conv2d(numbers(1, 4, 3, 4), numbers(9, 4, 2, 2))),
     "elementwise.cu": ("element) >= args.count) return", "element) > args.count) return",
                        lambda: numbers(7, 3).T[::2] * 2),
     "columns.cuh": ("for (; at < end; at += step)", "for (; at <= end; at += step)", lambda: numbers(30, 3).sum(0)),

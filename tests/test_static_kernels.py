@@ -36,7 +36,7 @@ def tool() -> ModuleType:
 def compiled(tool: ModuleType, text: str, expression: str, name: str = "mine.cu") -> list[str]:
     """What the tool says of a kernel in a text of its own."""
     flags = (*tool.nvrtc.options(name, tool.MAIN), "--ptxas-options=-v")
-    result = tool.nvrtc.compile_text(name, text, {}, [expression], flags)
+    result = tool.nvrtc.compile_text(name, text, tool.nvrtc.headers(), [expression], flags)
     job = tool.Job(name, tool.MAIN, (expression,))
     (report,) = tool.reports(job, result, tool.machine_code(result.image))
     return [complaint.partition("> ")[2] or complaint for complaint in tool.complaints(report)]
@@ -95,6 +95,28 @@ def test_an_array_on_the_stack_is_found(tool: ModuleType) -> None:
       for (int i = 0; i < N; ++i) x[i] = v[i];
     }"""
     assert any("has a stack of" in complaint for complaint in compiled(tool, text, "stacked<32>"))
+
+
+def test_products_without_tensor_cores_are_found(tool: ModuleType) -> None:
+    if tool.disassembler() is None:
+        pytest.skip("no nvdisasm")
+    text = """
+    #include "mma.cuh"
+    struct Loop {
+      static FN void add(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { d[0] += float_of(a[0] + b[0]); }
+    };
+    template <class T> struct TensorCores {
+      static FN void add(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma<T>(d, a, b); }
+    };
+    template <class Math, class> __global__ void product(const u32* x, float* out) {
+      float d[4] = {};
+      const u32 a[4] = {x[threadIdx.x], x[threadIdx.x + 32], x[threadIdx.x + 64], x[threadIdx.x + 96]};
+      Math::add(d, a, {x[threadIdx.x + 128], x[threadIdx.x + 160]});
+      for (int i = 0; i < 4; ++i) out[4 * threadIdx.x + i] = d[i];
+    }"""
+    for dtype in ("f16", "bf16", "float"):
+        assert compiled(tool, text, f"product<TensorCores<{dtype}>, int>") == []
+    assert compiled(tool, text, "product<Loop, TensorCores<f16>>") == ["for sm_90 has no product on tensor cores"]
 
 
 @pytest.mark.parametrize(("pack", "complaint"), [

@@ -135,8 +135,8 @@ def _run(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
             raise refusal(kernel, args)
         problem = _PROBLEMS[kernel](*roles, stride, padding, dilation, groups)
         if _reach(problem) >= LARGE:
-            raise ShapeError(f"{kernel}: one image, here of {args[0].shape[1:]} to {out.shape[1:]}, must span less than "
-                             "2^31 elements; cut it into parts, or call .contiguous()")
+            raise ShapeError(f"{kernel}: one image, here of {args[0].shape[1:]} to {out.shape[1:]}, must span less "
+                             "than 2^31 elements; cut it into parts, or call .contiguous()")
         launches = backend.remember(key, _launches(backend, problem))
     arrays = [a for a in roles if a is not None]
     addresses = [0 if a is None else backend.address(a) for a in roles]
@@ -188,7 +188,9 @@ def _spread(out: Array, weight: Array, g: Array, bias: Array | None, stride: Seq
                     across)
 
 
-_PROBLEMS = {"conv2d": _gather, "conv2d_input_grad": _spread, "conv2d_weight_grad": _weight_sum}
+_PROBLEMS: dict[str, Callable[..., Problem]] = {
+    "conv2d": _gather, "conv2d_input_grad": _spread, "conv2d_weight_grad": _weight_sum,
+}
 
 
 def _problem(of_weight: bool, map_: Array, source: Array, bias: Array | None, groups: int, rows: int, channels: int,
@@ -197,8 +199,8 @@ def _problem(of_weight: bool, map_: Array, source: Array, bias: Array | None, gr
     source_image, source_channel, *_ = element_strides(source, source.shape)
     map_image, map_row, *_ = element_strides(map_, map_.shape)
     bias_row = 0 if bias is None else element_strides(bias, bias.shape)[0]
-    return Problem(of_weight, map_.dtype, map_.shape[0], groups, rows, channels, source_image, source_channel, map_image,
-                   map_row, *weight_strides, bias_row, down, across)
+    return Problem(of_weight, map_.dtype, map_.shape[0], groups, rows, channels, source_image, source_channel,
+                   map_image, map_row, *weight_strides, bias_row, down, across)
 
 
 def _forward_axes(map_: Array, weight: Array, source: Array, stride: Sequence[int], padding: Sequence[int],
