@@ -1,5 +1,5 @@
-// Convolutions without tiles, for any dtype and size: few channels, groups of few channels, float64, and what the tiles of
-// conv_tiles.cu do not take. The roles of pixels and taps are those of conv.cuh.
+// Convolutions by plain loops, for any dtype and size: few channels, groups of few channels, float64, and what else the
+// tiles of conv_tiles.cu do not take. The roles of pixels and taps are those of conv.cuh.
 #include "conv.cuh"
 #include "rows.cuh"
 
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(256, 2) conv_gather(const Conv args) {
   }
 }
 
-// A block sums over a split of the map's lines, for EACH taps of one row, which share what it reads of the map. Its warps
-// take lines in turns, its lanes the pixels of a line.
+// A block sums over a split of the map's lines, for EACH taps of one row, which share what it reads of the map. Its
+// warps take lines in turns, its lanes the pixels of a line.
 template <class T, int EACH>
 __global__ void __launch_bounds__(256, 2) conv_weight(const Conv args) {
   const Window window(args, 0);

@@ -1,7 +1,7 @@
 // Convolutions as sums over pixels and taps.
 //
 // A pixel (n, i, j) is a place in the "map", a tap (c, r, s) an input channel and a place in the kernel, and the two
-// together are a place in the "source", which counts as zero beyond its edges. Channels of the map are called rows. With
+// together are a place in the "source", which is zero beyond its edges. Channels of the map are called rows. With
 //
 //   y = down.start + i·down.pixel_step + r·down.tap_step, and x likewise across,
 //
@@ -10,9 +10,9 @@
 //   gather   map[n, row, i, j] = bias[row] + Σ over taps of weight[row, c, r, s] · source[n, c, y, x]
 //   weight   weight[row, c, r, s] = Σ over pixels of map[n, row, i, j] · source[n, c, y, x]
 //
-// conv2d is a gather. conv2d_input_grad is one too, with the gradient for a source: of its result, pixels whose distance
-// is the stride meet the same taps, so each residue of the stride is a "phase" with an Axis of its own, and no product
-// is in vain. conv2d_weight_grad is the sum over pixels, in splits whose sums lie in `partial` until `add_splits`.
+// conv2d is a gather. conv2d_input_grad is one too, with the gradient for a source: pixels whose distance is the stride
+// meet the same taps, so each residue of the stride is a "phase" with an Axis of its own, and no product is in vain.
+// conv2d_weight_grad is the sum over pixels, in splits whose sums lie in `partial` until `add_splits`.
 //
 // Where pixel and tap lie splits into a part of each (`Spot`); what they add up to is looked up in the source.
 #pragma once
@@ -56,8 +56,8 @@ struct Window {
   FN i64 taps() const { return down.taps * across.taps; }
 };
 
-// What a pixel or a tap adds to a place in the source, and where it lies in its own array: the map, or the weight. Index
-// counts elements of a whole array, i32 those of one image.
+// What a pixel or a tap adds to a place in the source, and where it lies in its own array, the map or the weight. Index
+// counts the elements of a whole array, i32 those of one image.
 template <class Index>
 struct alignas(16) Spot {
   Index source, own;
@@ -69,7 +69,8 @@ FN Spot<Index> pixel_at(const Conv& args, const Window& window, Index n, i32 i, 
   const Axis &down = window.down, &across = window.across;
   const i32 y = i * i32(down.pixel_step), x = j * i32(across.pixel_step);
   const i32 in_source = y * i32(down.stride) + x * i32(across.stride);
-  const i32 in_map = i32(down.map_start) + i * i32(down.map_stride) + i32(across.map_start) + j * i32(across.map_stride);
+  const i32 in_map =
+      i32(down.map_start) + i * i32(down.map_stride) + i32(across.map_start) + j * i32(across.map_stride);
   return {n * Index(args.source_image) + in_source, n * Index(args.map_image) + in_map, y, x};
 }
 

@@ -155,7 +155,8 @@ struct Weight {
   FN i32 columns() const { return i32(args.channels * window.taps()); }
   FN i32 per_line() const { return i32((window.across.pixels + V - 1) / V); }
   FN i32 first_pack() const { return i32(args.share * blockIdx.z); }
-  FN i32 last_pack() const { return i32(min(args.images * window.down.pixels * per_line(), first_pack() + args.share)); }
+  FN i32 last_pack() const { return i32(min(lines() * per_line(), first_pack() + args.share)); }
+  FN i64 lines() const { return args.images * window.down.pixels; }
   FN i32 source_step() const { return i32(window.across.pixel_step * window.across.stride); }
   FN i32 own_step() const { return i32(window.across.map_stride); }
   FN i32 x_step() const { return i32(window.across.pixel_step); }

@@ -97,7 +97,7 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     finished = make_gpu(tmp_path, "--dry-run", "--commit", "abc")
     summary = json.loads((tmp_path / "summary.json").read_text())
     ended = {step["step"]: step["outcome"] for step in summary["steps"]}
-    names = ("tests", "memcheck", "racecheck", "bandwidth", "step", "mnist")
+    names = ("tests", "memcheck", "racecheck", "bandwidth", "conv", "step", "mnist")
     assert ended == dict.fromkeys(names, "ok"), finished.stdout
     assert finished.returncode == 0
     assert summary["dry_run"] and summary["commit"] == "abc" and summary["device"] == "cuda:sim"
@@ -105,6 +105,9 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert all(row["measured"]["tensorlite"]["gb_per_s"] > 0 for row in bandwidth["rows"])
     assert {row["measured"]["cupy"].get("missing") for row in bandwidth["rows"]} <= {"not installed", "needs a GPU"}
     assert not any(row["reached"] for row in bandwidth["rows"]), "the speed of a simulation is not judged"
+    convolutions = json.loads((tmp_path / "gpu_conv.json").read_text())["results"]
+    assert len(convolutions) == 6
+    assert all(case["measured"]["tensorlite"]["device_us"] > 0 for case in convolutions)
     step = json.loads((tmp_path / "gpu_step.json").read_text())
     assert step["results"]["tensorlite"]["step_us"] > 0 and step["results"]["tensorlite-captured"]["step_us"] > 0
     assert step["missing"]["torch-graph"] == "not for device cpu" and not step["ratios"]
@@ -197,3 +200,20 @@ def test_the_device_is_kept_busy_until_all_calls_are_queued(monkeypatch: pytest.
     assert clock.device(lambda: (time.sleep(0.05), log.append("calls"))[1]) == 0.01
     assert log[:3] == ["wait", "calls", "wait"], "the calls are first made to see how long queueing takes"
     assert log.count("occupy") >= 9 and log[-5:] == ["occupy", "event", "calls", "event", "wait"]
+
+
+def test_convolutions_that_differ_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = imported("gpu_conv", "benchmarks", monkeypatch)
+    case = {"layer": "LeNet, first", "batch": 64, "precision": "float32", "name": "forward"}
+
+    def result(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+        answers = {"tensorlite": ours, "torch": theirs}
+        return {**case, "difference": conv.difference(answers), "measured": answers}
+
+    good, other = ({"elements": [1.0, -2.0 + error], "device_us": 2.0} for error in (0.0, 1e-3))
+    assert conv.complaints([result(good, good), result(good, {"error": "none left"})]) == []
+    assert conv.complaints([result(other, good), result({"error": "no memory"}, good)]) == [
+        "wrong: LeNet, first, 64, float32, forward: 5.0e-04 from torch's",
+        "wrong: LeNet, first, 64, float32, forward: no memory"]
+    assert conv.summary([result(good, {**good, "device_us": 4.0})]).startswith("time of tensorlite / torch: median 0.5")
+    assert conv.LAYERS["64 to 64, 3x3"].flops(2) == 2 * 2 * 64 * 32 * 32 * 64 * 9
