@@ -55,6 +55,7 @@ class Methods:
     narrow, select, diagonal, diag, unbind = ops.narrow, ops.select, ops.diagonal, ops.diag, ops.unbind
     split, chunk, tensor_split, flip, roll, tile, repeat = (
         ops.split, ops.chunk, ops.tensor_split, ops.flip, ops.roll, ops.tile, ops.repeat)
+    unfold = ops.unfold
     # products
     matmul, mm, bmm, mv, dot, outer, trace, addmm = (
         ops.matmul, ops.mm, ops.bmm, ops.mv, ops.dot, ops.outer, ops.trace, ops.addmm)

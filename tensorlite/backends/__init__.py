@@ -22,6 +22,7 @@ import numpy as np
 from .. import dtypes
 from ..errors import DeviceError, OutOfRangeError, ShapeError
 from . import own_kernels, recording
+from . import strides as strides_of
 
 Array = Any  # np.ndarray or a device's array with NumPy's attributes (shape, strides, dtype, reshape, transpose, [])
 Kernel = Callable[..., None]
@@ -207,6 +208,10 @@ class Backend(ABC):
     def diagonal(self, array: Array, offset: int, dim1: int, dim2: int) -> Array:
         """A view of the diagonals of the planes (dim1, dim2), as the last dimension."""
         return array.diagonal(offset, dim1, dim2)
+
+    def strided(self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+        """A view with strides of its own, in bytes, from an array's first element on. The caller has checked them."""
+        return strides_of.strided(array, shape, strides)
 
     def recorder(self) -> recording.Recorder:
         """A recording of this device's work, to be replayed. Raises DeviceError where the device has none."""

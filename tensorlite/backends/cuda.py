@@ -189,6 +189,11 @@ class CudaBackend(KernelBackend):
     def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
         return cupy.broadcast_to(array, shape)
 
+    def strided(self, array: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+        view = array.view()  # not cupy.lib.stride_tricks, whose views do not know their base
+        view._set_shape_and_strides(shape, strides, True, True)
+        return view
+
     def shares_memory(self, a: Array, b: Array) -> bool:
         return cupy.may_share_memory(a, b)  # type: ignore[no-any-return]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from .strides import Holder
+
 if TYPE_CHECKING:
     from . import Array
 
@@ -97,7 +99,11 @@ _base = np.ndarray.base.__get__  # arrays of cuda:sim have a base of their own
 
 def root(array: Array) -> Array:
     """The array in whose memory a view lies."""
-    while isinstance(array, np.ndarray) and isinstance(held := _base(array), np.ndarray):
+    while isinstance(array, np.ndarray):
+        held = _base(array)
+        held = held.source if type(held) is Holder else held
+        if not isinstance(held, np.ndarray):
+            break
         array = held
     if not isinstance(array, np.ndarray) and array.base is not None:  # CuPy's base is the last one
         return array.base

@@ -151,7 +151,6 @@ from .movement import imag as imag
 from .movement import meshgrid as meshgrid
 from .movement import movedim as movedim
 from .movement import narrow as narrow
-from .movement import pad as pad
 from .movement import permute as permute
 from .movement import real as real
 from .movement import repeat as repeat
@@ -179,6 +178,7 @@ from .normalization import rms_norm as rms_norm
 from .normalization import rms_norm_grad as rms_norm_grad
 from .normalization import rms_norm_weight_grad as rms_norm_weight_grad
 from .normalization import track_moments as track_moments
+from .padding import pad as pad
 from .pool import avg_pool2d as avg_pool2d
 from .pool import avg_pool2d_grad as avg_pool2d_grad
 from .pool import max_pool2d as max_pool2d
@@ -211,3 +211,5 @@ from .reduce import softmax_grad as softmax_grad
 from .reduce import std as std
 from .reduce import sum as sum
 from .reduce import var as var
+from .unfold import unfold as unfold
+from .unfold import unfold_add as unfold_add

@@ -452,36 +452,6 @@ def repeat(x: Tensor, *repeats: Any) -> Tensor:
     return _reshape(clone(wide), shape=tuple(c * n for c, n in zip(counts, shape, strict=True)))
 
 
-def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """x with `value` around it: pad = (left, right) of the last dimension, then of the one before, and so on.
-
-    Negative widths cut. Raises ArgumentError for another mode than 'constant'.
-    """
-    if mode != "constant":
-        raise ArgumentError(f"pad: mode {mode!r} is not supported; use 'constant'")
-    widths = [(0, 0)] * (x.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
-    if len(pad) % 2 or len(widths) != x.ndim:
-        raise ShapeError(f"pad: {len(pad)} widths for {x.ndim} dimensions; give two per padded dimension, last first")
-    for dim, (left, right) in enumerate(widths):
-        cut_left, cut_right = max(-left, 0), max(-right, 0)
-        if cut_left or cut_right:
-            x = narrow(x, dim, cut_left, x.shape[dim] - cut_left - cut_right)
-    shape = tuple(n + max(a, 0) + max(b, 0) for n, (a, b) in zip(x.shape, widths, strict=True))
-    key = tuple(slice(max(a, 0), max(a, 0) + n) for n, (a, _) in zip(x.shape, widths, strict=True))
-    return _pad(x, key=key, shape=shape, value=value)
-
-
-@op
-def _pad(be: Backend, x: Array, *, key: Any, shape: Any, value: Any) -> Array:
-    out = be.fill("fill", shape, x.dtype, value)
-    be.run("copy", out[(*key, ...)], x)
-    return out
-
-
-_pad.name = "pad"
-_pad.rules(x=lambda g, key: _slice(g, key=key))
-
-
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Vectors expanded to a common grid; indexing 'xy' exchanges the first two dimensions."""
     listed = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
