@@ -32,6 +32,7 @@ from .activation import softplus as softplus
 from .activation import softsign as softsign
 from .activation import tanh as tanh
 from .activation import tanhshrink as tanhshrink
+from .attention import apply_rotary as apply_rotary
 from .attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .classification import cross_entropy as cross_entropy
 from .classification import nll_loss as nll_loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ops
+from ...errors import ShapeError
 from ...random import Generator
 from ...tensor import Tensor
 
@@ -29,3 +30,23 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     """
     return ops.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa,
                                             generator=generator)
+
+
+def apply_rotary(input: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = True) -> Tensor:
+    """Each pair (a, b) of input (..., L, E) turned to (a·cos - b·sin, a·sin + b·cos); cos and sin are (L, E/2).
+
+    Su et al. 2021. Pairs are neighbours (2i, 2i+1), or with interleaved=False (i, i + E/2). Raises ShapeError for an
+    odd E, or tables that do not fit. See nn.RotaryEmbedding.
+
+    >>> F.apply_rotary(tl.tensor([[1., 2.]]), cos=tl.zeros(1, 1), sin=tl.ones(1, 1))
+    tensor([[-2., 1.]])
+    """
+    if input.ndim < 2 or input.shape[-1] % 2 or {tuple(cos.shape), tuple(sin.shape)} != {
+            (input.shape[-2], input.shape[-1] // 2)}:
+        raise ShapeError(f"apply_rotary: expected input (..., L, E) with an even E, and cos and sin (L, E/2), got "
+                         f"{tuple(input.shape)}, {tuple(cos.shape)} and {tuple(sin.shape)}")
+    if interleaved:
+        a, b = input[..., ::2], input[..., 1::2]
+        return ops.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+    a, b = ops.chunk(input, 2, -1)
+    return ops.cat([a * cos - b * sin, a * sin + b * cos], -1)
