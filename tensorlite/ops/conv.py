@@ -21,7 +21,8 @@ from ..autograd.tape import Var
 from ..backends import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .matmul import require_same_dtype
-from .movement import pad, unsqueeze
+from .movement import unsqueeze
+from .padding import pad
 from .reduce import _sum
 
 if TYPE_CHECKING:
