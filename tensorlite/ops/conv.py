@@ -210,11 +210,10 @@ def _as_images(function: Any, ndim: int, x: Any, weight: Any, bias: Any, size: S
 
 
 def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) -> None:
-    if not isinstance(input, Var):
-        raise DTypeError(f"{name}: expected a Tensor, got {type(input).__name__}; wrap it in tl.tensor(...)")
-    for other in (weight, bias):
-        if other is not None:
-            require_same_dtype(name, input, other)
+    for operand in (input, weight) if bias is None else (input, weight, bias):
+        if not isinstance(operand, Var):
+            raise DTypeError(f"{name}: expected a Tensor, got {type(operand).__name__}; wrap it in tl.tensor(...)")
+        require_same_dtype(name, input, operand)
     if input.array.dtype.kind != "f" and input.array.dtype.char != "E":
         raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}")  # type: ignore[attr-defined]
     if weight.ndim != ndim + 2 or input.array.ndim not in (ndim + 1, ndim + 2):
