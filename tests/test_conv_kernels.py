@@ -1,4 +1,4 @@
-"""Convolutions without PyTorch: the CPU's kernels, NumPy's and compiled, errors, and how layers begin."""
+"""Convolutions without PyTorch: the CPU's kernels, NumPy's and compiled, and how layers begin."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def test_what_is_left_to_numpy(compiled: cpu_compiled.Library) -> None:
         assert not compiled.run[kernel](out, turned, *arrays[1:], **options)
         assert not compiled.run[kernel](out, arrays[0].astype(np.float64), *arrays[1:], **options)
         assert not compiled.run[kernel](out, *arrays, **{**options, "stride": (1, 1, 1)})
-        assert not compiled.run[kernel](out[:0], arrays[0][:0], *arrays[1:], **options) or kernel.endswith("weight_grad")
+        if kernel != "conv2d_weight_grad":
+            assert not compiled.run[kernel](out[:0], arrays[0][:0], *arrays[1:], **options)
 
 
 @needs_compiler
@@ -157,45 +158,6 @@ def test_the_door_gives_dense_results(compiled: cpu_compiled.Library, use_compil
     half = tl.conv2d(x.half(), w.half())
     assert half.dtype is tl.float16
     np.testing.assert_allclose(half.numpy().astype(np.float64), expected, 0.02, 0.05)
-
-
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-X, W = tl.zeros(2, 3, 5, 5), tl.zeros(4, 3, 3, 3)
-ERRORS: list[tuple[Any, type[Exception], str]] = [
-    (lambda: tl.conv2d(tl.zeros(2, 1, 5, 5), W), tl.ShapeError, r"\(4, 3, 3, 3\).*expects 3 input channels, got 1"),
-    (lambda: tl.conv2d(X, W, groups=3), tl.ShapeError, "divide the 4 output channels"),
-    (lambda: tl.conv2d(X, W, groups=0), tl.ShapeError, "groups=0"),
-    (lambda: tl.conv2d(X, W, tl.zeros(3)), tl.ShapeError, r"bias has shape \(3,\), expected \(4,\)"),
-    (lambda: tl.conv2d(tl.zeros(2, 3, 2, 5), W), tl.ShapeError, r"kernel \(3, 3\).*does not fit.*\(2, 3, 2, 5\)"),
-    (lambda: tl.conv2d(tl.zeros(5, 5), W), tl.ShapeError, r"\(N, C, H, W\) or \(C, H, W\)"),
-    (lambda: tl.conv1d(X, W), tl.ShapeError, r"\(N, C, L\) or \(C, L\)"),
-    (lambda: tl.conv2d(X, W.double()), tl.DTypeError, "one dtype"),
-    (lambda: tl.conv2d(X.long(), W.long()), tl.DTypeError, "floating dtype, got int64"),
-    (lambda: tl.conv2d(np.zeros((1, 3, 5, 5)), W), tl.DTypeError, "expected a Tensor, got ndarray"),
-    (lambda: tl.conv2d(X, W, 2), tl.DTypeError, "expected a Tensor, got int"),
-    (lambda: tl.conv2d(X, W, stride=0), tl.ArgumentError, "stride must be an integer >= 1"),
-    (lambda: tl.conv2d(X, W, padding=(1, 2, 3)), tl.ArgumentError, "padding must be an integer >= 0 or a tuple of 2"),
-    (lambda: tl.conv2d(X, W, padding="full"), tl.ArgumentError, "'same', 'valid'"),
-    (lambda: tl.conv2d(X, W, None, 2, "same"), tl.ArgumentError, "needs stride 1"),
-    (lambda: tl.conv_transpose2d(X, W), tl.ShapeError, "expects 4 input channels, got 3"),
-    (lambda: tl.conv_transpose2d(tl.zeros(2, 4, 5, 5), W, groups=3), tl.ShapeError, "divide the 4 input channels"),
-    (lambda: tl.conv_transpose2d(tl.zeros(2, 4, 1, 1), W, padding=2), tl.ShapeError, "would be empty"),
-    (lambda: tl.conv_transpose2d(tl.zeros(2, 4, 1, 1), W, output_padding=1), tl.ArgumentError, "must be less than"),
-    (lambda: nn.Conv2d(3, 4, 3, groups=2), tl.ArgumentError, "groups=2, in_channels=3, out_channels=4"),
-    (lambda: nn.Conv2d(3, 4, 3, padding="full"), tl.ArgumentError, "'same', 'valid'"),
-    (lambda: nn.Conv2d(3, 4, 3, 2, "same"), tl.ArgumentError, "needs stride 1"),
-    (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), tl.ArgumentError, "padding_mode must be one of"),
-    (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), tl.ArgumentError, "must be 'zeros'"),
-    (lambda: nn.ConvTranspose2d(3, 4, 3, padding="same"), tl.ArgumentError, "an integer or a tuple, got 'same'"),
-    (lambda: nn.ConvTranspose1d(3, 4, 3)(tl.zeros(1, 3, 4), (9,)), tl.ShapeError, r"is not one of \(6,\) to \(6,\)"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "error", "message"), ERRORS, ids=[message for _, _, message in ERRORS])
-def test_errors(wrong: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        wrong()
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import errors_conv
 import numpy as np
 import pytest
 
@@ -446,6 +447,7 @@ ROWS: dict[str, Row] = {
                            AssertionError, r"shapes differ: \(3,\) and \(2,\)"),
     "assert_close values": (lambda: testing.assert_close(vector(), tl.tensor([1.0, 2.0, 1.0])),
                             AssertionError, r"1 of 3 values differ, the first at \(1,\): 1.0 and 2.0"),
+    **errors_conv.ROWS,
 }
 for name in ("cuda", "cuda:sim"):
     if name not in testing.devices():

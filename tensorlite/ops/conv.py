@@ -215,7 +215,7 @@ def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) 
             raise DTypeError(f"{name}: expected a Tensor, got {type(operand).__name__}; wrap it in tl.tensor(...)")
         require_same_dtype(name, input, operand)
     if input.array.dtype.kind != "f" and input.array.dtype.char != "E":
-        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}")  # type: ignore[attr-defined]
+        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}")
     if weight.ndim != ndim + 2 or input.array.ndim not in (ndim + 1, ndim + 2):
         layout = "(N, C, H, W) or (C, H, W)" if ndim == 2 else "(N, C, L) or (C, L)"
         raise ShapeError(f"{name}: expected input {layout} and a weight of {ndim + 2} dimensions, got input "
