@@ -9,14 +9,14 @@ Loops run over the offsets in a window, never over pixels: at one offset the ele
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from . import Array
 
 Pair = tuple[int, int]
-Key = tuple[object, ...]
+Key = tuple[Any, ...]
 
 
 def _reach(windows: int, size: int, offset: int, stride: int) -> tuple[slice, slice]:

@@ -80,6 +80,11 @@ class MaxUnpool2d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
+def _single(size: Sizes) -> Sizes:
+    """A size as a tuple, as PyTorch shows it for AvgPool1d."""
+    return (size,) if isinstance(size, int) else size
+
+
 class AvgPool1d(Module):
     """The mean of each window along the last dimension: input (N, C, L) or (C, L), padded with zeros.
 
@@ -92,9 +97,9 @@ class AvgPool1d(Module):
     def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True) -> None:
         super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
+        self.kernel_size = _single(kernel_size)
+        self.stride = self.kernel_size if stride is None else _single(stride)
+        self.padding = _single(padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 

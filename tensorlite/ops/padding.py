@@ -1,4 +1,4 @@
-"""Padding: a tensor with a border of a constant, or of its own elements mirrored, repeated or taken from round the end."""
+"""Padding: a border of a constant, or of the tensor's own elements mirrored, repeated or taken from the other end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """x with a border: pad = (left, right) of the last dimension, then of the one before, and so on.
 
-    mode    'constant': of `value`, 0 by default; 'reflect': mirrored at the edge, without the edge; 'replicate': the edge
-            itself; 'circular': from the other end
+    mode    'constant': of `value`, 0 by default; 'reflect': mirrored at the edge, without the edge; 'replicate': the
+            edge itself; 'circular': from the other end
     Negative widths cut. Raises ShapeError for widths that do not fit the shape, ArgumentError for another mode or a
     value that the mode does not use.
     """

@@ -25,9 +25,9 @@ _INT64 = np.dtype(np.int64)
 
 
 class Windows(NamedTuple):
-    """How windows lie in a plane, (rows, columns) each; `count` is the shape of the result."""
+    """How windows lie in a plane, (rows, columns) each; `counts` is the shape of the result."""
 
-    count: Pair
+    counts: Pair
     kernel_size: Pair
     stride: Pair
     padding: Pair
@@ -48,7 +48,7 @@ class Windows(NamedTuple):
 
 @op
 def _max_pool2d(be: Backend, x: Array, *, windows: Any) -> Array:
-    return be.fill("max_pool2d", (*x.shape[:2], *windows.count), x.dtype, x, **windows.of_maxima())
+    return be.fill("max_pool2d", (*x.shape[:2], *windows.counts), x.dtype, x, **windows.of_maxima())
 
 
 @op
@@ -60,12 +60,12 @@ def max_pool2d_grad(be: Backend, g: Array, x: Array, *, windows: Any) -> Array:
 @op
 def max_pool2d_pick(be: Backend, v: Array, x: Array, *, windows: Any) -> Array:
     """For each window v where x is largest: the derivative of max_pool2d_grad in g."""
-    return be.fill("max_pool2d_pick", (*x.shape[:2], *windows.count), v.dtype, v, x, **windows.of_maxima())
+    return be.fill("max_pool2d_pick", (*x.shape[:2], *windows.counts), v.dtype, v, x, **windows.of_maxima())
 
 
 @op
 def _max_pool2d_indices(be: Backend, x: Array, *, windows: Any) -> Array:
-    return be.fill("max_pool2d_indices", (*x.shape[:2], *windows.count), _INT64, x, **windows.of_maxima())
+    return be.fill("max_pool2d_indices", (*x.shape[:2], *windows.counts), _INT64, x, **windows.of_maxima())
 
 
 _max_pool2d.name, _max_pool2d_indices.name = "max_pool2d", "max_pool2d_indices"
@@ -98,7 +98,7 @@ def max_pool2d_indices(x: Tensor, kernel_size: int | Sequence[int], stride: int 
 
 @op
 def _avg_pool2d(be: Backend, x: Array, *, windows: Any, count_include_pad: Any, divisor_override: Any) -> Array:
-    return be.fill("avg_pool2d", (*x.shape[:2], *windows.count), x.dtype, x, **windows.of_means(),
+    return be.fill("avg_pool2d", (*x.shape[:2], *windows.counts), x.dtype, x, **windows.of_means(),
                    count_include_pad=count_include_pad, divisor_override=divisor_override)
 
 

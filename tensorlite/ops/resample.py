@@ -57,7 +57,8 @@ def linear(x: Tensor, targets: Sequence[int], factors: Sequence[float | None], a
                              for w in weights]
         wide = add(mul(_index(wide, indices=(left,), dims=(dim,)), to_left),
                    mul(_index(wide, indices=(right,), dims=(dim,)), to_right))
-    return wide.to(x.dtype)
+    result: Tensor = wide.to(x.dtype)
+    return result
 
 
 def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""Sliding windows along a dimension, as views, and the sum of what overlapping windows hold: each other's derivatives."""
+"""Sliding windows along a dimension, as views, and sums of what overlapping windows hold: each other's derivatives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ unfold_add.rules(g=lambda g, dim, step, dilation, shapes: _unfold(
     g, dim=dim, size=shapes[0][-1], step=step, dilation=dilation))
 
 
-def unfold_windows(x: Any, dim: int, size: int, step: int, dilation: int) -> Any:
+def unfold_windows(x: Tensor, dim: int, size: int, step: int, dilation: int) -> Tensor:
     """unfold of checked arguments, with the elements of a window `dilation` apart."""
     return _unfold(x, dim=dim, size=size, step=step, dilation=dilation)
 

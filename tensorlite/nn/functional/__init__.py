@@ -37,6 +37,8 @@ from .attention import scaled_dot_product_attention as scaled_dot_product_attent
 from .classification import cross_entropy as cross_entropy
 from .classification import nll_loss as nll_loss
 from .dropout import dropout as dropout
+from .dropout import dropout1d as dropout1d
+from .dropout import dropout2d as dropout2d
 from .embedding import embedding as embedding
 from .embedding import one_hot as one_hot
 from .linear import bilinear as bilinear
@@ -48,6 +50,15 @@ from .normalization import layer_norm as layer_norm
 from .normalization import local_response_norm as local_response_norm
 from .normalization import normalize as normalize
 from .normalization import rms_norm as rms_norm
+from .pooling import adaptive_avg_pool1d as adaptive_avg_pool1d
+from .pooling import adaptive_avg_pool2d as adaptive_avg_pool2d
+from .pooling import adaptive_max_pool1d as adaptive_max_pool1d
+from .pooling import adaptive_max_pool2d as adaptive_max_pool2d
+from .pooling import avg_pool1d as avg_pool1d
+from .pooling import avg_pool2d as avg_pool2d
+from .pooling import max_pool1d as max_pool1d
+from .pooling import max_pool2d as max_pool2d
+from .pooling import max_unpool2d as max_unpool2d
 from .regression import binary_cross_entropy as binary_cross_entropy
 from .regression import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from .regression import cosine_similarity as cosine_similarity
@@ -57,3 +68,10 @@ from .regression import l1_loss as l1_loss
 from .regression import mse_loss as mse_loss
 from .regression import pairwise_distance as pairwise_distance
 from .regression import smooth_l1_loss as smooth_l1_loss
+from .resampling import interpolate as interpolate
+from .resampling import pad as pad
+from .unfold import channel_shuffle as channel_shuffle
+from .unfold import fold as fold
+from .unfold import pixel_shuffle as pixel_shuffle
+from .unfold import pixel_unshuffle as pixel_unshuffle
+from .unfold import unfold as unfold

@@ -89,7 +89,7 @@ def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Sizes, stride: Siz
         raise ShapeError(f"max_unpool2d: expected an input (N, C, H, W) or (C, H, W) with indices of its shape, got "
                          f"{tuple(input.shape)} and {tuple(indices.shape)}")
     kernel = pair("max_unpool2d", "kernel_size", kernel_size)
-    step = kernel if _is_default(stride) else pair("max_unpool2d", "stride", stride)
+    step = kernel if stride is None or stride == () else pair("max_unpool2d", "stride", stride)
     margin = pair("max_unpool2d", "padding", padding, 0)
     rows, columns = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(input.shape[-2:], step, margin, kernel, strict=True)
                      ] if output_size is None else tuple(output_size)[-2:]
@@ -179,7 +179,7 @@ def _targets(name: str, input: Tensor, output_size: Targets, ndim: int) -> list[
     listed = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * ndim
     targets = [n if t is None else t for t, n in zip(listed, input.shape[-ndim:], strict=False)]
     if len(listed) != ndim or min(targets) < 0:
-        raise ArgumentError(f"{name}: output_size must be {ndim} sizes of at least 0, or one for all, got {output_size}")
+        raise ArgumentError(f"{name}: output_size must be {ndim} sizes, at least 0, or one for all, got {output_size}")
     return targets
 
 

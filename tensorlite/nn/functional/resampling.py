@@ -65,8 +65,8 @@ def _check(input: Tensor, mode: str, align_corners: bool | None, antialias: bool
         raise DTypeError(f"interpolate: expected a floating dtype, got {input.dtype.name}; convert with .float()")
     fits = input.ndim == _LINEAR.get(mode, input.ndim) and 3 <= input.ndim <= (4 if mode == "area" else 5)
     if not fits or 0 in input.shape[1:]:
-        raise ShapeError(f"interpolate: mode {mode!r} expects (N, C, ...) of {_LINEAR.get(mode, '3 or more')} dimensions, "
-                         f"with elements, got {tuple(input.shape)}")
+        raise ShapeError(f"interpolate: mode {mode!r} expects (N, C, ...) of {_LINEAR.get(mode, '3 or more')} "
+                         f"dimensions, with elements, got {tuple(input.shape)}")
 
 
 def _targets(input: Tensor, size: int | Sequence[int] | None,
@@ -78,7 +78,7 @@ def _targets(input: Tensor, size: int | Sequence[int] | None,
     given = size if scale_factor is None else scale_factor
     listed = list(given) if isinstance(given, Sequence) else [given] * len(sizes)
     if len(listed) != len(sizes):
-        raise ArgumentError(f"interpolate: expected {len(sizes)} sizes or factors for {tuple(input.shape)}, got {given}")
+        raise ArgumentError(f"interpolate: {tuple(input.shape)} needs {len(sizes)} sizes or factors, got {given}")
     factors: list[float | None] = [None] * len(sizes) if scale_factor is None else [float(f or 0) for f in listed]
     targets = [int(t or 0) if f is None else math.floor(n * f) for n, t, f in zip(sizes, listed, factors, strict=True)]
     if min(targets) < least:

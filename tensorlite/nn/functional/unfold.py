@@ -14,7 +14,7 @@ Sizes = int | Sequence[int]
 
 
 def unfold(input: Tensor, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Tensor:
-    """The windows of the zero-padded planes of an input (N, C, H, W) as columns: (N, C·rows·columns of a window, windows).
+    """The windows of the zero-padded planes of an input (N, C, H, W) as columns: (N, C·elements of a window, windows).
 
     Without N for an input (C, H, W). Raises ShapeError for another number of dimensions and where no window fits.
 
@@ -45,8 +45,8 @@ def fold(input: Tensor, output_size: Sizes, kernel_size: Sizes, dilation: Sizes 
     geometry = _Geometry("fold", plane, kernel_size, dilation, padding, stride)
     (rows, columns), (p, q) = geometry.kernel_size, geometry.windows
     if input.ndim not in (2, 3) or input.shape[-2] % (rows * columns) or input.shape[-1] != p * q:
-        raise ShapeError(f"fold: expected (N, C·{rows * columns}, {p * q}) or (C·{rows * columns}, {p * q}) for planes of "
-                         f"{plane}, got {tuple(input.shape)}")
+        raise ShapeError(f"fold: expected (N, C·{rows * columns}, {p * q}), or without N, for planes of {plane}, "
+                         f" got {tuple(input.shape)}")
     x = input.unflatten(-1, (p, q)).unflatten(-3, (-1, rows, columns)).movedim((-4, -3), (-2, -1))
     for dim, size in ((-1, plane[1]), (-2, plane[0])):
         padded = size + 2 * geometry.padding[dim]
@@ -67,8 +67,8 @@ class _Geometry:
         self.windows = [count_of_windows(n, (k - 1) * d + 1, s, p) for n, k, d, s, p in zip(
             plane, self.kernel_size, self.dilation, self.stride, self.padding, strict=True)]
         if min(self.windows) < 1:
-            raise ShapeError(f"{name}: windows of {self.kernel_size} with dilation {self.dilation} do not fit planes of "
-                             f"{tuple(plane)} with padding {self.padding}")
+            raise ShapeError(f"{name}: windows of {self.kernel_size} with dilation {self.dilation} do not fit planes "
+                             f"of {tuple(plane)} with padding {self.padding}")
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -118,6 +118,6 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     tensor([0, 2, 1, 3])
     """
     if input.ndim < 3 or groups < 1 or input.shape[1] % groups:
-        raise ShapeError(f"channel_shuffle: {groups} groups do not divide the channels of {tuple(input.shape)}; expected "
-                         "(N, C, ...) of at least three dimensions")
+        raise ShapeError(f"channel_shuffle: {groups} groups do not divide the channels of {tuple(input.shape)}; "
+                         "expected (N, C, ...) of at least three dimensions")
     return input.unflatten(1, (groups, input.shape[1] // groups)).transpose(1, 2).flatten(1, 2)
