@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import cases_pool
 import numpy as np
 from case import (
     ANY,
@@ -425,3 +426,4 @@ CASES = [
     *NORMS,
     *RECURRENT,
 ]
+CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING + cases_pool.CASES

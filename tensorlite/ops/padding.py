@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..autograd.op import op
 from ..backends import Array, Backend
 from ..errors import ArgumentError, ShapeError
-from .movement import _slice, cat, expand, flip, narrow
+from .movement import _slice, cat, clone, expand, flip, narrow
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -78,7 +78,13 @@ def _reflected(x: Tensor, dim: int, left: int, right: int) -> Tensor:
         parts.insert(0, flip(narrow(x, dim, 1, left), dim))
     if right > 0:
         parts.append(flip(narrow(x, dim, n - 1 - right, right), dim))
-    return _cut(cat(parts, dim), dim, left, right)
+    return _joined(parts, dim, left, right)
+
+
+def _joined(parts: list[Tensor], dim: int, left: int, right: int) -> Tensor:
+    """The parts side by side, without what negative widths take away."""
+    whole = cat(parts, dim)
+    return clone(_cut(whole, dim, left, right)) if left < 0 or right < 0 else whole
 
 
 def _replicated(x: Tensor, dim: int, left: int, right: int) -> Tensor:
@@ -90,7 +96,7 @@ def _replicated(x: Tensor, dim: int, left: int, right: int) -> Tensor:
         parts.insert(0, _repeated(narrow(x, dim, 0, 1), dim, left))
     if right > 0:
         parts.append(_repeated(narrow(x, dim, n - 1, 1), dim, right))
-    return _cut(cat(parts, dim), dim, left, right)
+    return _joined(parts, dim, left, right)
 
 
 def _repeated(edge: Tensor, dim: int, count: int) -> Tensor:
