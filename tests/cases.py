@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import cases_pool
 import numpy as np
 from case import (
     ANY,
@@ -56,6 +55,7 @@ from case import (
 from cases_attention import ATTENTION
 from cases_conv import CONVOLUTIONS
 from cases_norm import NORMS
+from cases_pool import POOLING, WINDOWS
 from cases_recurrent import RECURRENT
 
 import tensorlite as tl
@@ -424,6 +424,7 @@ CASES = [
     *ATTENTION,
     *CONVOLUTIONS,
     *NORMS,
+    *POOLING,
     *RECURRENT,
+    *WINDOWS,
 ]
-CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING + cases_pool.CASES

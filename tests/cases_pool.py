@@ -147,4 +147,3 @@ WINDOWS = [
           lambda x, how=how: np.pad(x[:, 1:] if how == "wrap" else x, [(0, 0), (0, 2)], mode=how)[
               :, int(how != "wrap"):], (3, 4), dtypes=ANY) for mode, how in BORDERS.items()],
 ]
-CASES = POOLING + WINDOWS

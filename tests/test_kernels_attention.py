@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from row_layouts import drawn
 
 import tensorlite as tl
-from tensorlite import simulator
 from tensorlite.backends import Array, Backend, get
 from tensorlite.dtypes import DType
 

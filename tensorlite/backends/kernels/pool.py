@@ -14,7 +14,7 @@ from .elementwise import FLOATS, copy, refusal
 from .layout import DIVIDER, LARGE, c_type, divider
 
 FILE = "pool.cu"
-_FIELDS = "q" + 2 * DIVIDER + 12 * "q" + "qq"
+_FIELDS = "q" + 2 * DIVIDER + 12 * "i" + "qq"
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 _TEMPLATES = ("max_pool_grad_cells", "max_pool_grad", "avg_pool", "avg_pool_grad")
 _FLOATS = frozenset(dtype.numpy for dtype in FLOATS)
@@ -27,7 +27,7 @@ def max_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any,
                "max_pool2d_pick": "picked_value"}[kernel]
     _check(kernel, args)
     x, v = args[-1], args[0] if kernel == "max_pool2d_pick" else None
-    _run(backend, kernel, _max_pool(written, out.dtype, x.dtype), out, v, x, _windows(out, x, params), out.shape[2:])
+    _run(backend, _max_pool(written, out.dtype, x.dtype), out, v, x, _windows(kernel, out, x, params), out.shape[2:])
 
 
 def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
@@ -35,15 +35,14 @@ def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple
     """out, of elements: g of the windows that are largest there, from g and x."""
     _check(kernel, args)
     g, x = args
-    windows = _windows(g, x, params)
+    windows = _windows(kernel, g, x, params)
     if _overlap(params):
         places = backend.empty(g.shape, _INT32)
-        _run(backend, kernel, _max_pool("largest_place", _INT32, x.dtype), places, None, x, windows, g.shape[2:])
-        _run(backend, kernel, _of("max_pool_grad", x.dtype), out, g, places, windows, out.shape[2:])
+        _run(backend, _max_pool("largest_place", _INT32, x.dtype), places, None, x, windows, g.shape[2:])
+        _run(backend, _of("max_pool_grad", x.dtype), out, g, places, windows, out.shape[2:])
         return
     cells = [-(-(n + p) // s) for n, p, s in zip(x.shape[2:], params["padding"], params["stride"], strict=True)]
-    _run(backend, kernel, _of("max_pool_grad_cells", x.dtype), out, g, x, windows,
-         (max(cells[0], g.shape[2]), max(cells[1], g.shape[3])))
+    _run(backend, _of("max_pool_grad_cells", x.dtype), out, g, x, windows, (cells[0], cells[1]))
 
 
 def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
@@ -51,7 +50,7 @@ def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any,
     _check(kernel, args)
     (x,) = args
     template, windows, planes = ("avg_pool", out, x) if kernel == "avg_pool2d" else ("avg_pool_grad", x, out)
-    _run(backend, kernel, _of(template, x.dtype), out, None, x, _windows(windows, planes, params), out.shape[2:])
+    _run(backend, _of(template, x.dtype), out, None, x, _windows(kernel, windows, planes, params), out.shape[2:])
 
 
 def _check(kernel: str, args: tuple[Any, ...]) -> None:
@@ -60,9 +59,9 @@ def _check(kernel: str, args: tuple[Any, ...]) -> None:
         raise refusal(kernel, args)
 
 
-def _windows(windows: Array, planes: Array, params: dict[str, Any]) -> list[int]:
-    """The fields from `rows` on of the struct in pool.cu."""
-    axes = []
+def _windows(kernel: str, windows: Array, planes: Array, params: dict[str, Any]) -> list[int]:
+    """The fields from `rows` on of the struct in pool.cu. Raises ShapeError for what 32 bits do not count."""
+    axes, extent = [], 1
     for d in (0, 1):
         size, count, kernel_size = planes.shape[2 + d], windows.shape[2 + d], params["kernel_size"][d]
         padding, dilation = params["padding"][d], params["dilation"][d] if "dilation" in params else 1
@@ -82,12 +81,12 @@ def _overlap(params: dict[str, Any]) -> bool:
                                                      strict=True))
 
 
-def _run(backend: KernelBackend, kernel: str, expression: str, out: Array, g: Array | None, x: Array,
+def _run(backend: KernelBackend, expression: str, out: Array, g: Array | None, x: Array,
          windows: list[int], grid: Pair) -> None:
-    """Launch a kernel whose threads make up `grid` in each plane."""
+    """Launch a kernel whose threads make up `grid` in each plane, so many planes at a time that 32 bits count them."""
     if not out.size:
         return
-    planes, step = out.shape[0] * out.shape[1], _planes_at_once(kernel, out, x, grid)
+    planes, step = out.shape[0] * out.shape[1], (LARGE - 1) // (grid[0] * grid[1])
     g, x = g if g is None else _dense(backend, g), _dense(backend, x)
     target = out if out.flags.c_contiguous else backend.empty(out.shape, out.dtype)
     for first in range(0, planes, step):
@@ -101,14 +100,6 @@ def _run(backend: KernelBackend, kernel: str, expression: str, out: Array, g: Ar
                       *[0 if a is None else backend.address(a) for a in parts])
     if target is not out:
         copy(backend, "copy", out, (target,), {})
-
-
-def _planes_at_once(kernel: str, out: Array, x: Array, grid: Pair) -> int:
-    """How many planes have so few threads and elements that 32 bits count them. Raises ShapeError for less than one."""
-    most = max(grid[0] * grid[1], *[a.shape[2] * a.shape[3] for a in (out, x)])
-    if most >= LARGE:
-        raise ShapeError(f"{kernel}: planes of {x.shape[2:]} or {out.shape[2:]} have more elements than 32 bits count")
-    return (LARGE - 1) // most
 
 
 def _plan(backend: KernelBackend, expression: str, planes: int, grid: Pair, windows: list[int]) -> Plan:
