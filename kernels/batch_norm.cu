@@ -48,20 +48,26 @@ struct sum_of_pairs {
 
 // What is folded. `load` reads V elements, `state` makes the state of one, `store` writes the result of a thing.
 
-// Mean and biased variance of x.
+// Mean and biased variance of x. Distances from a thing's first element are folded: where they are small beside the
+// mean, rounding is too.
 template <class T, int V>
 struct Moments {
   using C = Compute<T>;
   using R = reducers::var<C>;
   using Loaded = Pack<T, V>;
   const T* x;
+  C origin;
 
-  FN Moments(const Fold& args, i64) : x(static_cast<const T*>(args.x)) {}
+  FN Moments(const Fold& args, i64 s) : x(static_cast<const T*>(args.x)), origin(origin_of(args, s)) {}
   FN Loaded load(i64 offset) const { return *reinterpret_cast<const Loaded*>(x + offset); }
-  FN typename R::State state(const Loaded& loaded, int v) const { return R::of(widen(loaded.at[v]), 0); }
+  FN typename R::State state(const Loaded& loaded, int v) const { return R::of(widen(loaded.at[v]) - origin, 0); }
+  static FN C origin_of(const Fold& args, i64 s) {
+    const bool empty = args.outer == 0 || args.inner == 0;
+    return empty ? C(0) : widen(static_cast<const T*>(args.x)[s * args.inner]);
+  }
   static FN void store(const Fold& args, i64 s, const typename R::State& state) {
     const C count = C(args.outer) * C(args.inner);
-    static_cast<C*>(args.first)[s] = state.mean;
+    static_cast<C*>(args.first)[s] = state.mean + origin_of(args, s);
     static_cast<C*>(args.second)[s] = count > C(0) ? state.squares / count : C(0);
   }
 };

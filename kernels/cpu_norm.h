@@ -86,20 +86,21 @@ struct ChannelMoments : Task {
   }
 
  private:
-  // Two passes over each stretch while it lies in the cache, joined by Chan's formula.
+  // Passes over a stretch while it lies in the cache, corrected for the rounding of its mean, joined by Chan's formula.
   void of_stretches(i64 s) const {
     const i64 inner = stretches.inner;
     double center = 0, squares = 0;
     for (i64 n = 0; n < stretches.outer; ++n) {
       const T* const from = x + (n * stretches.count + s) * inner;
       const T here = sum_of_row<T>(inner, [=](i64 i) { return from[i]; }) / T(inner);
-      const double distance = double(here) - center, share = 1.0 / double(n + 1);
+      const double rest = double(sum_of_row<T>(inner, [=](i64 i) { return from[i] - here; })) / double(inner);
+      const double distance = double(here) + rest - center, share = 1.0 / double(n + 1);
       squares += double(sum_of_row<T>(inner, [=](i64 i) { return (from[i] - here) * (from[i] - here); }));
-      squares += distance * distance * (double(n * inner) * share);
+      squares += distance * distance * (double(n * inner) * share) - rest * rest * double(inner);
       center += distance * share;
     }
     mean[s] = T(center);
-    var[s] = T(squares / double(stretches.size()));
+    var[s] = T((squares < 0 ? 0 : squares) / double(stretches.size()));
   }
 
   void of_columns(i64 first, i64 count) const {

@@ -67,6 +67,15 @@ tiny, halves = np.full(700_000, 1e-40, np.float32), np.empty(700_000, np.float32
 for flushing in (True, False):  # in all threads, as in the one that asks
     assert cpu_compiled.set_flush_denormal(flushing) and run["mul"](halves, tiny, 0.5)
     digest.update(halves)
+for shape, statistics in (((50, 40, 17, 20), (40,)), ((7000, 100), (100,)), ((50, 40, 350), (50, 8))):
+    x, g = (random.normal(size=shape).astype(np.float32) for _ in range(2))
+    mean, var, (weight, bias) = *np.empty((2, *statistics), np.float32), np.empty((2, shape[1]), np.float32)
+    out = np.empty_like(x)
+    assert run["moments"]((mean, var), x) and run["batch_norm"](out, x, None, None, mean, var, eps=1.0)
+    digest.update(out)
+    assert run["batch_norm_grad"]((out, weight, bias), g, x, None, mean, var, eps=1.0, training=True)
+    for result in (mean, var, out, weight, bias):
+        digest.update(result)
 print(digest.hexdigest())
 """
 

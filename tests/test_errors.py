@@ -241,6 +241,9 @@ ROWS: dict[str, Row] = {
                          tl.DTypeError, "layer_norm: expected a floating dtype"),
     "layer norm weight": (lambda: ops.layer_norm(vector(2, 3), vector(2), None, normalized_ndim=1), tl.ShapeError,
                           r"layer_norm: weight has shape \(2,\), expected \(3,\)"),
+    "batch norm weight dtype": (lambda: ops.batch_norm(vector(2, 3), vector(3, **double), None,
+                                                       *ops.moments(vector(2, 3)), training=True), tl.DTypeError,
+                                "batch_norm: weight is float64 but the input float32; bring them to one dtype"),
     # indexing
     "index dtype": (lambda: vector()[1.5], tl.DTypeError, "an index must hold integers, got float64"),
     "too many indices": (lambda: vector()[0, 0],

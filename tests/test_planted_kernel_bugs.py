@@ -81,6 +81,8 @@ BOUNDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "dropout.cu": ("if (first + v >= args.count) return", "if (first + v > args.count) return",
                    lambda: F.dropout(numbers(7, 3).T[::2], 0.5, generator=tl.Generator(SIM))),
     "linear.cu": ("column < Index(args.columns)", "column <= Index(args.columns)", linear_relu),
+    "batch_norm.cu": ("for (; at < end; at += step)", "for (; at <= end; at += step)",
+                      lambda: ops.moments(numbers(5, 3))),
 }
 
 

@@ -66,13 +66,19 @@ def row_norm_weight_grad(out: Array, g: Array, x: Array, *, dims: tuple[int, ...
 
 
 def moments(out: tuple[Array, Array], x: Array) -> None:
-    """out = (mean, var): of each channel, or of each group of channels, as the results' shape says."""
+    """out = (mean, var): of each channel, or of each group of channels, as the results' shape says.
+
+    The second pass also tells by how much the mean was rounded.
+    """
     mean, var = out
     x, dims = _grouped(_wide(x), mean)
     count = max(element_count(x, dims), 1)
     centre = np.add.reduce(x, axis=dims, keepdims=True) / count
-    mean[...] = centre.reshape(mean.shape)
-    var[...] = (np.add.reduce(np.square(x - centre), axis=dims) / count).reshape(var.shape)
+    distances = x - centre
+    rest = np.add.reduce(distances, axis=dims, keepdims=True) / count
+    mean[...] = (centre + rest).reshape(mean.shape)
+    squares = np.add.reduce(np.square(distances, distances), axis=dims, keepdims=True) / count
+    var[...] = np.maximum(squares - np.square(rest), 0).reshape(var.shape)
 
 
 def track_moments(out: tuple[Array, Array], mean: Array, var: Array, momentum: Any, *, count: int) -> None:

@@ -260,7 +260,7 @@ def _sum_of_channels(x: Any) -> Any:
 
 
 _batch_norm.name = "batch_norm"
-_batch_norm.rules(x=_batch_norm_x, weight=_batch_norm_weight, bias=_sum_of_channels)
+_batch_norm.rules(x=_batch_norm_x, weight=_batch_norm_weight, bias=lambda g: _sum_of_channels(g))
 
 
 def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float = 1e-5,

@@ -218,10 +218,10 @@ def _sums(backend: KernelBackend, what: str, stretches: tuple[int, int, int], to
     first = launch(f"fold_stretches<{what}, {c_type(dtype)}, {width}>", blocks, splits, across, down)
     if splits == 1:
         return Sums(first, None, 0)
-    compute = _compute(dtype)
     down = min(THREADS, power_of_two(splits))
-    finish = launch(f"finish<{what}, {c_type(compute)}>", count, 1, 1, down)
-    return Sums(first, finish, splits * count * _STATE * compute.itemsize)
+    of = dtype if what == "Moments" else _compute(dtype)  # which looks at x once more
+    finish = launch(f"finish<{what}, {c_type(of)}>", count, 1, 1, down)
+    return Sums(first, finish, splits * count * _STATE * _compute(dtype).itemsize)
 
 
 # --- planes -----------------------------------------------------------------------------------------------------------
@@ -272,6 +272,7 @@ def _vector(backend: KernelBackend, array: Array | None, dtype: np.dtype[Any]) -
 
 def _expressions(dtype: np.dtype[Any]) -> Iterator[str]:
     """What calls of that dtype can reach, but for running statistics."""
+    yield f"finish<Moments, {c_type(dtype)}>"
     for width in (1, 16 // dtype.itemsize):
         for name in ("fold_stretches<Moments, ", "fold_stretches<Grads, ", "normalise<", "slope<"):
             yield f"{name}{c_type(dtype)}, {width}>"
@@ -279,7 +280,7 @@ def _expressions(dtype: np.dtype[Any]) -> Iterator[str]:
 
 def _sums_expressions(dtype: np.dtype[Any]) -> Iterator[str]:
     """What lies in computing type."""
-    for name in ("finish<Moments, ", "finish<Grads, ", "finish<Groups, "):
+    for name in ("finish<Grads, ", "finish<Groups, "):
         yield f"{name}{c_type(dtype)}>"
     yield f"fold_stretches<Groups, {c_type(dtype)}, 1>"
 
