@@ -12,7 +12,7 @@ import pytest
 
 import tensorlite as tl
 from tensorlite import nn, optim
-from tensorlite.errors import ArgumentError, ShapeError
+from tensorlite.errors import ArgumentError, GradError, ShapeError
 from tensorlite.nn import functional as F
 from tensorlite.testing import gradcheck, gradgradcheck
 
@@ -145,9 +145,9 @@ def test_a_large_mean_does_not_spoil_the_variance(shape: tuple[int, ...], compil
     x = tl.tensor(values, device=device)
     mean, var = tl.ops.moments(x)
     np.testing.assert_allclose(mean.cpu().numpy(), values.mean(axes, dtype=np.float64), 3e-7)
-    np.testing.assert_allclose(var.cpu().numpy(), values.var(axes, dtype=np.float64), 1e-3)
+    np.testing.assert_allclose(var.cpu().numpy(), values.var(axes, dtype=np.float64), 1e-4)
     mean, var = tl.ops.moments(x.transpose(0, 1), 1)
-    np.testing.assert_allclose(var.cpu().numpy()[:, 0], values.var(axes, dtype=np.float64), 1e-3)
+    np.testing.assert_allclose(var.cpu().numpy()[:, 0], values.var(axes, dtype=np.float64), 1e-4)
 
 
 def test_an_outlier_that_comes_first_does_not_spoil_the_variance(device: str) -> None:
@@ -166,6 +166,14 @@ def test_statistics_are_kept_and_nothing_else(device: str) -> None:
         assert arrays.pop("x") is x.array
         arrays.pop("weight", None)
         assert sum(a.size for a in arrays.values()) == numbers
+
+
+def test_running_statistics_that_changed_since_are_noticed_in_backward(device: str) -> None:
+    layer, x = nn.BatchNorm2d(2).to(device), tl.randn(3, 2, 2, 2, device=device)
+    out = layer.eval()(x.requires_grad_())
+    layer.train()(x.detach())
+    with pytest.raises(GradError, match="batch_norm"):
+        out.sum().backward()
 
 
 def test_running_statistics_after_an_empty_batch_stay() -> None:
