@@ -237,6 +237,26 @@ ROWS: dict[str, Row] = {
                         r"rnn: expected an input \(steps, batch, features\)"),
     "cross entropy range": (lambda: ops.cross_entropy(vector(3, 3), integers), tl.OutOfRangeError,
                             "Target 3 is out of bounds: row 2 of 3, 3 classes"),
+    "attention of numbers": (lambda: ops.scaled_dot_product_attention(vector(3, 4), 2.0, vector(3, 4)),
+                             tl.DTypeError, "query, key, value and mask must be Tensors, got Tensor, float, Tensor"),
+    "attention dtypes": (lambda: ops.scaled_dot_product_attention(vector(3, 4), vector(3, 4, **double), vector(3, 4)),
+                         tl.DTypeError, "one floating dtype, got float32, float64, float32"),
+    "attention of vectors": (lambda: ops.scaled_dot_product_attention(vector(), vector(), vector()),
+                             tl.ShapeError, r"at least 2 dimensions, got \(3,\), \(3,\), \(3,\)"),
+    "attention shapes": (lambda: ops.scaled_dot_product_attention(vector(3, 4), vector(5, 4), vector(6, 4)),
+                         tl.ShapeError, r"value \(\.\.\., S, Ev\), got \(3, 4\), \(5, 4\), \(6, 4\)"),
+    "attention heads": (lambda: ops.scaled_dot_product_attention(
+        vector(4, 3, 4), *[vector(3, 3, 4)] * 2, enable_gqa=True),  # type: ignore[arg-type]
+                        tl.ShapeError, "the heads of key and value must divide those of query"),
+    "attention mask and causal": (lambda: ops.scaled_dot_product_attention(
+        *[vector(3, 4)] * 3, vector(3, 3), is_causal=True),  # type: ignore[arg-type]
+                                  tl.ArgumentError, "attn_mask and is_causal exclude each other"),
+    "attention mask dtype": (lambda: ops.scaled_dot_product_attention(
+        *[vector(3, 4)] * 3, vector(3, 3, **double)), tl.DTypeError, "must be bool or of query's dtype float32"),
+    "attention mask shape": (lambda: ops.scaled_dot_product_attention(
+        *[vector(3, 4)] * 3, vector(2, 3, 3)), tl.ShapeError, r"attn_mask \(2, 3, 3\) does not broadcast to the"),
+    "attention dropout": (lambda: ops.scaled_dot_product_attention(
+        *[vector(3, 4)] * 3, dropout_p=1.5), tl.ArgumentError, "has to be between 0 and 1, but got 1.5"),
     "layer norm dtype": (lambda: ops.layer_norm(integers, None, None, normalized_ndim=1),
                          tl.DTypeError, "layer_norm: expected a floating dtype"),
     "layer norm weight": (lambda: ops.layer_norm(vector(2, 3), vector(2), None, normalized_ndim=1), tl.ShapeError,

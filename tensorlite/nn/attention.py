@@ -144,6 +144,7 @@ class MultiheadAttention(Module):
     def _projected(self, query: Tensor, key: Tensor, value: Tensor, batched: bool) -> list[Tensor]:
         """q, k and v as (N, heads, length, width), by as few products as there are different inputs."""
         size, bias = self.embed_dim, self.in_proj_bias
+        weights: list[Any]
         if self.in_proj_weight is None:
             weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
         elif query is key is value:
@@ -155,7 +156,7 @@ class MultiheadAttention(Module):
         else:
             weights = list(ops.chunk(self.in_proj_weight, 3))
         biases = [None] * 3 if bias is None else ops.chunk(bias, 3)
-        return [self._heads(ops.linear(x, weight, b), batched, 1)[0]  # type: ignore[arg-type]
+        return [self._heads(ops.linear(x, weight, b), batched, 1)[0]
                 for x, weight, b in zip((query, key, value), weights, biases, strict=True)]
 
     def _heads(self, x: Tensor, batched: bool, parts: int) -> list[Tensor]:
@@ -199,7 +200,7 @@ class MultiheadAttention(Module):
             k, v = [ops.cat([x, zeros(batch, heads, 1, width, device=x.device, dtype=x.dtype)], 2) for x in (k, v)]
         more = int(self.bias_k is not None) + int(self.add_zero_attn)
         if mask is not None and more:
-            mask = F.pad(mask, (0, more), value=0.0 if mask.dtype.is_floating_point else True)
+            mask = ops.pad(mask, (0, more), value=0.0 if mask.dtype.is_floating_point else True)
         return k, v, mask
 
 
