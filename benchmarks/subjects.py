@@ -142,10 +142,14 @@ class Eager(Session):
         lib = self.lib
         if self.device == "cpu":
             common.build_kernels(lib)
-        self.model = common.build_mlp(lib, self.sizes, self.weights).to(self.device)
+        self.model = self.network().to(self.device)
         self.begun = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         self.optimizer = lib.optim.Adam(self.model.parameters(), lr=self.learning_rate, **self.adam_options())
         self.batches = [(lib.from_numpy(x).to(self.device), lib.from_numpy(y).to(self.device)) for x, y in batches]
+
+    def network(self) -> Any:
+        """The model with its initial weights."""
+        return common.build_mlp(self.lib, self.sizes, self.weights)
 
     def adam_options(self) -> dict[str, Any]:
         """torch's docs: "fused" is the fastest of its three implementations."""
