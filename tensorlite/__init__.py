@@ -98,6 +98,9 @@ from .ops import asinh as asinh
 from .ops import atan as atan
 from .ops import atan2 as atan2
 from .ops import atanh as atanh
+from .ops import atleast_1d as atleast_1d
+from .ops import atleast_2d as atleast_2d
+from .ops import atleast_3d as atleast_3d
 from .ops import bitwise_and as bitwise_and
 from .ops import bitwise_left_shift as bitwise_left_shift
 from .ops import bitwise_not as bitwise_not
@@ -107,6 +110,8 @@ from .ops import bitwise_xor as bitwise_xor
 from .ops import bmm as bmm
 from .ops import broadcast_tensors as broadcast_tensors
 from .ops import broadcast_to as broadcast_to
+from .ops import bucketize as bucketize
+from .ops import cartesian_prod as cartesian_prod
 from .ops import cat as cat
 from .ops import ceil as ceil
 from .ops import chunk as chunk
@@ -116,10 +121,14 @@ from .ops import conv1d as conv1d
 from .ops import conv2d as conv2d
 from .ops import conv_transpose1d as conv_transpose1d
 from .ops import conv_transpose2d as conv_transpose2d
+from .ops import column_stack as column_stack
+from .ops import combinations as combinations
 from .ops import copysign as copysign
 from .ops import cos as cos
 from .ops import cosh as cosh
 from .ops import count_nonzero as count_nonzero
+from .ops import cummax as cummax
+from .ops import cummin as cummin
 from .ops import cumprod as cumprod
 from .ops import cumsum as cumsum
 from .ops import diag as diag
@@ -127,6 +136,7 @@ from .ops import diagonal as diagonal
 from .ops import diff as diff
 from .ops import div as div
 from .ops import dot as dot
+from .ops import dstack as dstack
 from .ops import einsum as einsum
 from .ops import eq as eq
 from .ops import equal as equal
@@ -137,19 +147,25 @@ from .ops import expand as expand
 from .ops import expm1 as expm1
 from .ops import flatten as flatten
 from .ops import flip as flip
+from .ops import fliplr as fliplr
+from .ops import flipud as flipud
 from .ops import floor as floor
 from .ops import floor_divide as floor_divide
 from .ops import fmod as fmod
 from .ops import gather as gather
 from .ops import ge as ge
 from .ops import gt as gt
+from .ops import hstack as hstack
 from .ops import imag as imag
 from .ops import index_add as index_add
+from .ops import index_copy as index_copy
+from .ops import index_fill as index_fill
 from .ops import index_select as index_select
 from .ops import isclose as isclose
 from .ops import isfinite as isfinite
 from .ops import isinf as isinf
 from .ops import isnan as isnan
+from .ops import kthvalue as kthvalue
 from .ops import le as le
 from .ops import lerp as lerp
 from .ops import log as log
@@ -158,6 +174,7 @@ from .ops import log2 as log2
 from .ops import log10 as log10
 from .ops import log_softmax as log_softmax
 from .ops import logaddexp as logaddexp
+from .ops import logcumsumexp as logcumsumexp
 from .ops import logical_and as logical_and
 from .ops import logical_not as logical_not
 from .ops import logical_or as logical_or
@@ -165,6 +182,7 @@ from .ops import logical_xor as logical_xor
 from .ops import logsumexp as logsumexp
 from .ops import lt as lt
 from .ops import masked_fill as masked_fill
+from .ops import masked_scatter as masked_scatter
 from .ops import masked_select as masked_select
 from .ops import matmul as matmul
 from .ops import max as max
@@ -196,10 +214,13 @@ from .ops import repeat as repeat
 from .ops import repeat_interleave as repeat_interleave
 from .ops import reshape as reshape
 from .ops import roll as roll
+from .ops import rot90 as rot90
 from .ops import round as round
 from .ops import rsqrt as rsqrt
 from .ops import scatter as scatter
 from .ops import scatter_add as scatter_add
+from .ops import scatter_reduce as scatter_reduce
+from .ops import searchsorted as searchsorted
 from .ops import select as select
 from .ops import sigmoid as sigmoid
 from .ops import sign as sign
@@ -232,9 +253,11 @@ from .ops import triu as triu
 from .ops import trunc as trunc
 from .ops import unbind as unbind
 from .ops import unflatten as unflatten
+from .ops import unique as unique
 from .ops import unsqueeze as unsqueeze
 from .ops import var as var
 from .ops import view as view
+from .ops import vstack as vstack
 from .ops import where as where
 from .random import Generator as Generator
 from .random import default_generator as default_generator
@@ -293,6 +316,8 @@ multiply = mul
 negative = neg
 permute_dims = permute
 positive = real
+ravel = flatten
+row_stack = vstack
 short = int16
 subtract = sub
 swapaxes = transpose

@@ -65,6 +65,11 @@ class Methods:
     masked_fill, masked_select, nonzero = ops.masked_fill, ops.masked_select, ops.nonzero
     sort, argsort, topk, tril, triu, repeat_interleave = (
         ops.sort, ops.argsort, ops.topk, ops.tril, ops.triu, ops.repeat_interleave)
+    index_fill, index_copy, masked_scatter, scatter_reduce = (
+        ops.index_fill, ops.index_copy, ops.masked_scatter, ops.scatter_reduce)
+    cummax, cummin, logcumsumexp, kthvalue, unique = (
+        ops.cummax, ops.cummin, ops.logcumsumexp, ops.kthvalue, ops.unique)
+    fliplr, flipud, rot90, ravel = ops.fliplr, ops.flipud, ops.rot90, ops.flatten
     clone, conj, positive = ops.clone, ops.real, ops.real
 
     def where(self: Any, condition: Tensor, other: Any) -> Tensor:
@@ -151,6 +156,9 @@ class InPlaceMethods:
     masked_fill_, tril_, triu_ = _in_place(ops.masked_fill), _in_place(ops.tril), _in_place(ops.triu)
     scatter_, scatter_add_, index_add_ = (
         _in_place(ops.scatter), _in_place(ops.scatter_add), _in_place(ops.index_add))
+    index_fill_, index_copy_, masked_scatter_, scatter_reduce_ = (
+        _in_place(ops.index_fill), _in_place(ops.index_copy), _in_place(ops.masked_scatter),
+        _in_place(ops.scatter_reduce))
 
     def logical_not_(self: Any) -> Tensor:
         """Each element becomes whether it is zero, in the tensor's dtype."""

@@ -57,6 +57,7 @@ from cases_conv import CONVOLUTIONS
 from cases_norm import NORMS
 from cases_pool import POOLING, WINDOWS
 from cases_recurrent import RECURRENT
+from cases_selecting import SELECTING
 
 import tensorlite as tl
 from tensorlite import ops
@@ -428,3 +429,4 @@ CASES = [
     *RECURRENT,
     *WINDOWS,
 ]
+CASES = ELEMENTWISE + ACTIVATIONS + LOGIC + REDUCTIONS + MOVEMENT + PRODUCTS + FUSED + INDEXING + RECURRENT + SELECTING

@@ -1,4 +1,4 @@
-"""Recurrent layers and packed sequences against torch: outputs, states, gradients, names, repr; dropout, capture, errors."""
+"""Recurrent layers and packed sequences against torch: outputs, gradients, names; dropout, capture, errors."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_packed_sequences_are_refused_in_captured_steps(device: str) -> None:
     layer, packed = nn.GRU(2, 3).to(device), R.pack_sequence([tl.zeros(2, 2, device=device)])
     step = tl.capture(lambda packed: layer(packed)[0].data)
     step(packed)
-    with pytest.raises((tl.CaptureError, tl.DeviceError), match="on the host|on device 'cpu'"):
+    with pytest.raises((tl.CaptureError, tl.DeviceError), match=r"on the host|on device 'cpu'"):
         step(packed)
 
 

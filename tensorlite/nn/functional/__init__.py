@@ -41,6 +41,7 @@ from .dropout import dropout1d as dropout1d
 from .dropout import dropout2d as dropout2d
 from .embedding import embedding as embedding
 from .embedding import one_hot as one_hot
+from .embedding_bag import embedding_bag as embedding_bag
 from .linear import bilinear as bilinear
 from .linear import linear as linear
 from .normalization import batch_norm as batch_norm
