@@ -11,7 +11,7 @@ import numpy as np
 from ..backends import normalize_dim
 from ..errors import ArgumentError, ShapeError
 from .index import index_select
-from .movement import cat, flatten, flip, meshgrid, reshape, stack, transpose, unsqueeze
+from .movement import cat, flatten, flip, meshgrid, narrow, reshape, stack, transpose, unsqueeze
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -107,6 +107,8 @@ def combinations(x: Tensor, r: int = 2, with_replacement: bool = False) -> Tenso
         raise ShapeError(f"combinations: expected a vector, got shape {tuple(x.shape)}")
     if r < 0:
         raise ArgumentError(f"combinations: r must not be negative, got {r}")
+    if r == 0:
+        return narrow(x, 0, 0, 0).clone()
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = np.array(list(choose(range(len(x)), r)), np.int64).reshape(-1, r) if r else np.zeros((0, 0), np.int64)
+    rows = np.array(list(choose(range(len(x)), r)), np.int64).reshape(-1, r)
     return reshape(index_select(x, 0, rows.reshape(-1)), *rows.shape)

@@ -151,7 +151,9 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
     """
     axis = None if dim is None else normalize_dim("unique", dim, x.ndim)
     values = x.backend.to_numpy(x.array)
-    found = np.unique(values, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
-    parts = [part for part, asked in zip(found, (True, return_inverse, return_counts), strict=True) if asked]
-    results = tuple(wrap(x.backend.from_numpy(np.ascontiguousarray(part)), x.backend) for part in parts)
+    found, inverse, counts = np.unique(values, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
+    if axis is None:
+        inverse = inverse.reshape(values.shape)
+    parts = [found, *[part for part, asked in ((inverse, return_inverse), (counts, return_counts)) if asked]]
+    results = tuple(wrap(x.backend.from_numpy(np.asarray(part, order="C")), x.backend) for part in parts)
     return results if len(results) > 1 else results[0]
