@@ -117,12 +117,12 @@ from .ops import ceil as ceil
 from .ops import chunk as chunk
 from .ops import clamp as clamp
 from .ops import clone as clone
+from .ops import column_stack as column_stack
+from .ops import combinations as combinations
 from .ops import conv1d as conv1d
 from .ops import conv2d as conv2d
 from .ops import conv_transpose1d as conv_transpose1d
 from .ops import conv_transpose2d as conv_transpose2d
-from .ops import column_stack as column_stack
-from .ops import combinations as combinations
 from .ops import copysign as copysign
 from .ops import cos as cos
 from .ops import cosh as cosh

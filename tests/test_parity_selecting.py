@@ -148,7 +148,7 @@ def test_scatter_reduce(reduce: str, include_self: bool, data: st.DataObject) ->
     index = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, shape[dim], at)
     own = data.draw(filled(shape, values))
     if is_extremum and not include_self:
-        own = np.where(np.isinf(own), 8, own + 8)  # torch gives a share of the gradient to equal elements that do not take part
+        own = np.where(np.isinf(own), 8, own + 8)  # torch shares gradients with equal elements that take no part
     inputs = [pair(own, dtype, True), pair(index, "int64"),
               pair(data.draw(filled(tuple(at), values)), dtype, True)]
     options: dict[str, Any] = {"reduce": reduce, "include_self": include_self}

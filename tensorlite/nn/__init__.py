@@ -111,9 +111,9 @@ from .resampling import UpsamplingNearest2d as UpsamplingNearest2d
 from .resampling import ZeroPad1d as ZeroPad1d
 from .resampling import ZeroPad2d as ZeroPad2d
 from .sparse import Embedding as Embedding
+from .sparse import EmbeddingBag as EmbeddingBag
 from .transformer import Transformer as Transformer
 from .transformer import TransformerDecoder as TransformerDecoder
 from .transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from .transformer import TransformerEncoder as TransformerEncoder
 from .transformer import TransformerEncoderLayer as TransformerEncoderLayer
-from .sparse import EmbeddingBag as EmbeddingBag
