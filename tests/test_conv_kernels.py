@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cases_conv import convolved
+from profiles import by_name
 from test_cpu_compiled import compiled, needs_compiler
 
 import tensorlite as tl
-from tensorlite import nn
+from tensorlite import nn, ops
 from tensorlite.backends import cpu_compiled, cpu_conv, get
 
 __all__ = ["compiled"]  # the fixture
@@ -184,3 +185,13 @@ def test_autocast_runs_them_in_16_bits() -> None:
     assert out.dtype is longer.dtype is tl.bfloat16
     (out.float().sum() + longer.float().sum()).backward()
     assert layer.weight.grad is not None and layer.weight.grad.dtype is tl.float32
+
+
+def test_the_profiler_counts_their_operations() -> None:
+    x, w, g = tl.ones(2, 4, 6, 6), tl.ones(6, 2, 3, 2), tl.ones(2, 6, 4, 5)
+    options = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 2}
+    with tl.profile(bandwidth=1e9, flops=1e9) as p:
+        tl.conv2d(x, w, groups=2)
+        ops.conv2d_input_grad(g, w, None, size=(6, 6), **options)
+        ops.conv2d_weight_grad(g, x, size=(3, 2), **options)
+    assert {name: row.flops for name, row in by_name(p).items()} == dict.fromkeys(KERNELS, 2 * g.numel() * 12)

@@ -1,7 +1,7 @@
 """What a kernel has to move and to compute, what a device can, and so how long the kernel takes at least: the roofline.
 
 Bytes are those of the operands and results, as if each were read or written once, from and to memory. Floating-point
-operations are counted for matrix products only: everything else waits for memory.
+operations are counted for products of matrices and convolutions only: everything else waits for memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,22 @@ from ..backends import Array, Backend, get
 from .spans import Work, unseen
 
 PRODUCTS = frozenset({"matmul", "linear", "linear_relu", "linear_gelu"})  # (out, x, y, ...), over x's last dimension
+CONVOLUTIONS = frozenset({"conv2d", "conv2d_input_grad", "conv2d_weight_grad"})
 
 
 def work(backend: Backend, kernel: str, out: Any, args: tuple[Any, ...]) -> Work:
     """The device, bytes and floating-point operations of a kernel call."""
-    flops = 2 * out.size * args[0].shape[-1] if kernel in PRODUCTS else 0
-    return Work(str(backend.device), bytes_moved(kernel, out, args), flops)
+    return Work(str(backend.device), bytes_moved(kernel, out, args), _flops(kernel, out, args))
+
+
+def _flops(kernel: str, out: Any, args: tuple[Any, ...]) -> int:
+    if kernel in PRODUCTS:
+        return 2 * int(out.size) * int(args[0].shape[-1])
+    if kernel in CONVOLUTIONS:  # each element of a filter for each element of the convolution's result
+        result, weight = {"conv2d": (out, args[1]), "conv2d_input_grad": (args[0], args[1]),
+                          "conv2d_weight_grad": (args[0], out)}[kernel]
+        return 2 * int(result.size) * math.prod(weight.shape[1:])
+    return 0
 
 
 def bytes_moved(kernel: str, out: Any, args: tuple[Any, ...]) -> int:
