@@ -3,7 +3,8 @@
 // A block computes one tile of the result: ROWS rows by COLUMNS columns, these being pixels in a gather and taps in the
 // sum over pixels (conv.cuh). It walks along what is summed over, the taps or the pixels, in packs of 16 bytes: V
 // channels of one tap, or V neighbouring pixels of one line. A step brings PACKS packs of each row and column into
-// shared memory, while the threads compute with those of the step before. All offsets are below 2^31.
+// shared memory, while the threads compute with those of the step before. No stride is negative, and all offsets are
+// below 2^32 bytes.
 #include "conv.cuh"
 #include "mma.cuh"
 
@@ -183,7 +184,8 @@ template <class Math, template <int> class Sum, int ROWS>
 __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv_tiles(const Conv args) {
   using T = typename Math::Element;
   constexpr int V = 16 / sizeof(T), THREADS = threads_of<ROWS>;
-  constexpr int COLUMN_LOADS = COLUMNS * PACKS / THREADS, ROW_LOADS = (ROWS * PACKS + THREADS - 1) / THREADS;
+  constexpr int COLUMN_LOADS = COLUMNS * PACKS / THREADS;  // and one of the rows
+  static_assert(ROWS * PACKS <= THREADS, "a thread has a pack of rows at most");
   __shared__ Strip of_columns[2][COLUMNS], of_rows[2][ROWS];
   __shared__ PackSpot packs[2][PACKS];
 
@@ -197,10 +199,13 @@ __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv
   const T* own = Sum<V>::of_weight ? map_of<T>(args, group) : weight_of<T>(args, group);
 
   // What this thread loads in each step: packs of one column, a warp the same ones, and packs of rows, side by side.
-  const i32 my_column = first_column + thread % COLUMNS;
-  const Spot<i32> column = my_column < columns ? sum.column(my_column) : Spot<i32>{0, 0, 0, 0};
-  const i32 my_pack_of_rows = thread % PACKS;
-  Pack<u32, 4> column_words[COLUMN_LOADS], row_words[ROW_LOADS];
+  const i32 my_column = first_column + thread % COLUMNS, my_row = first_row + thread / PACKS;
+  const bool is_column = my_column < columns, is_row = my_row < rows;
+  const Spot<i32> column = is_column ? sum.column(my_column) : Spot<i32>{};
+  const i64 source_step = sum.source_step() * int(sizeof(T)), own_step = sum.own_step() * int(sizeof(T));
+  const char* in_source = reinterpret_cast<const char*>(source + column.source);
+  const char* in_row = reinterpret_cast<const char*>(own + (is_row ? my_row * sum.row_stride() : 0));
+  T of_my_column[COLUMN_LOADS][V], of_my_row[V];
 
   // The first PACKS threads find the places of a step's packs.
   const auto find = [&](i32 first_pack, PackSpot* found) {
@@ -210,38 +215,28 @@ __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv
 #pragma unroll
     for (int load = 0; load < COLUMN_LOADS; ++load) {
       const PackSpot pack = found[thread / COLUMNS + load * (THREADS / COLUMNS)];
-      const bool is_inside = my_column < columns && u32(column.y + pack.spot.y) < u32(height);
-      const i32 left = is_inside ? pack.left : 0, place = column.source + pack.spot.source;
-      T elements[V];
+      const i32 left = is_column && u32(column.y + pack.spot.y) < u32(height) ? pack.left : 0;
+      const char* place = in_source + i64(pack.spot.source) * int(sizeof(T));
+      i32 x = column.x + pack.spot.x;
 #pragma unroll
-      for (int k = 0; k < V; ++k) {
-        const bool is_there = k < left && u32(column.x + pack.spot.x + k * sum.x_step()) < u32(width);
-        elements[k] = is_there ? source[place + k * sum.source_step()] : T{};
+      for (int k = 0; k < V; ++k, place += source_step, x += sum.x_step()) {
+        of_my_column[load][k] = k < left && u32(x) < u32(width) ? *reinterpret_cast<const T*>(place) : T{};
       }
-      column_words[load] = words_of<Math>(elements);
     }
-    const PackSpot pack = found[my_pack_of_rows];
+    const PackSpot pack = found[thread % PACKS];
+    const i32 left = is_row ? pack.left : 0;
+    const char* place = in_row + i64(pack.spot.own) * int(sizeof(T));
 #pragma unroll
-    for (int load = 0; load < ROW_LOADS; ++load) {
-      const i32 row = first_row + thread / PACKS + load * (THREADS / PACKS);
-      const i32 left = row < rows ? pack.left : 0;
-      const T* place = own + row * sum.row_stride() + pack.spot.own;
-      T elements[V];
-#pragma unroll
-      for (int k = 0; k < V; ++k) elements[k] = k < left ? place[k * sum.own_step()] : T{};
-      row_words[load] = words_of<Math>(elements);
-    }
+    for (int k = 0; k < V; ++k, place += own_step) of_my_row[k] = k < left ? *reinterpret_cast<const T*>(place) : T{};
   };
   const auto store = [&](Strip* columns_to, Strip* rows_to) {
 #pragma unroll
     for (int load = 0; load < COLUMN_LOADS; ++load) {
       const int pack = thread / COLUMNS + load * (THREADS / COLUMNS);
-      *reinterpret_cast<Pack<u32, 4>*>(columns_to[thread % COLUMNS] + 4 * pack) = column_words[load];
+      *reinterpret_cast<Pack<u32, 4>*>(columns_to[thread % COLUMNS] + 4 * pack) = words_of<Math>(of_my_column[load]);
     }
-#pragma unroll
-    for (int load = 0; load < ROW_LOADS; ++load) {
-      const int row = thread / PACKS + load * (THREADS / PACKS);
-      if (row < ROWS) *reinterpret_cast<Pack<u32, 4>*>(rows_to[row] + 4 * my_pack_of_rows) = row_words[load];
+    if (thread / PACKS < ROWS) {
+      *reinterpret_cast<Pack<u32, 4>*>(rows_to[thread / PACKS] + 4 * (thread % PACKS)) = words_of<Math>(of_my_row);
     }
   };
 
