@@ -12,32 +12,39 @@ __global__ void __launch_bounds__(256, 2) conv_gather(const Conv args) {
   const InImage at(number, window.pixels());
   const Digits place = digits(at.number, 1, i32(window.across.pixels));
   const Spot<i64> pixel = pixel_at(args, window, at.image, place.outer, place.inner);
+  const i64 source_step = window.across.tap_step * window.across.stride, weight_step = window.across.weight_stride;
   const i64 per_group = (args.rows + EACH - 1) / EACH;
   for (i64 unit = blockIdx.y; unit < args.groups * per_group; unit += gridDim.y) {
     const i64 group = unit / per_group, first = (unit - group * per_group) * EACH;
-    const T* source = source_of<T>(args, group) + pixel.source;
-    const T* weight = weight_of<T>(args, group) + first * args.weight_row;
+    const T* in_source = source_of<T>(args, group) + pixel.source;
+    const T* in_weight = weight_of<T>(args, group) + first * args.weight_row;
+    const i32 left = i32(args.rows - first), row = i32(args.weight_row);
     Compute<T> sum[EACH] = {};
     for (i32 c = 0; c < i32(args.channels); ++c) {
       for (i32 r = 0; r < i32(window.down.taps); ++r) {
+        const Spot<i32> line = tap_at(args, window, c, r, 0);
+        if (u32(pixel.y + line.y) >= u32(window.down.size)) continue;
+        const T *place = in_source + line.source, *own = in_weight + line.own;
+        i32 x = pixel.x + line.x;
         for (i32 s = 0; s < i32(window.across.taps); ++s) {
-          const Spot<i32> tap = tap_at(args, window, c, r, s);
-          if (!is_in_source(window, pixel.y + tap.y, pixel.x + tap.x)) continue;
-          const Compute<T> value = widen(source[tap.source]);
+          if (u32(x) < u32(window.across.size)) {
+            const Compute<T> value = widen(*place);
 #pragma unroll
-          for (int k = 0; k < EACH; ++k) {
-            if (first + k < args.rows) sum[k] += value * widen(weight[k * args.weight_row + tap.own]);
+            for (int k = 0; k < EACH; ++k) {
+              if (k < left) sum[k] += value * widen(own[k * row]);
+            }
           }
+          place += source_step;
+          own += weight_step;
+          x += i32(window.across.tap_step);
         }
       }
     }
     T* map = map_of<T>(args, group) + pixel.own;
 #pragma unroll
     for (int k = 0; k < EACH; ++k) {
-      const i64 row = first + k;
-      if (row < args.rows) {
-        map[row * args.map_row] = narrow<T>(sum[k] + bias_of<T>(args, group * args.rows + row));
-      }
+      if (first + k >= args.rows) continue;
+      map[(first + k) * args.map_row] = narrow<T>(sum[k] + bias_of<T>(args, group * args.rows + first + k));
     }
   }
 }
@@ -60,18 +67,27 @@ __global__ void __launch_bounds__(256, 2) conv_weight(const Conv args) {
   }
 
   Compute<T> sum[EACH] = {};
-  const i64 begin = args.share * blockIdx.y, end = min(args.images * window.down.pixels, begin + args.share);
+  const Axis &down = window.down, &across = window.across;
+  const i64 source_step = WARP * across.pixel_step * across.stride, map_step = WARP * across.map_stride;
+  const i64 begin = args.share * blockIdx.y, end = min(args.images * down.pixels, begin + args.share);
   for (i64 line = begin + threadIdx.x / WARP; line < end; line += blockDim.x / WARP) {
-    const InImage at(line, window.down.pixels);
-    for (i32 j = threadIdx.x % WARP; j < i32(window.across.pixels); j += WARP) {
-      const Spot<i64> pixel = pixel_at(args, window, at.image, at.number, j);
-      const Compute<T> slope = widen(map[pixel.own]);
+    const InImage at(line, down.pixels);
+    const i32 lane = threadIdx.x % WARP;
+    const Spot<i64> pixel = pixel_at(args, window, at.image, at.number, lane);
+    const T *in_source = source + pixel.source, *in_map = map + pixel.own;
+    bool is_seen[EACH];
+#pragma unroll
+    for (int k = 0; k < EACH; ++k) is_seen[k] = u32(pixel.y + tap[k].y) < u32(down.size);
+    i32 x = pixel.x;
+    for (i32 j = lane; j < i32(across.pixels); j += WARP) {
+      const Compute<T> slope = widen(*in_map);
 #pragma unroll
       for (int k = 0; k < EACH; ++k) {
-        if (is_in_source(window, pixel.y + tap[k].y, pixel.x + tap[k].x)) {
-          sum[k] += slope * widen(source[pixel.source + tap[k].source]);
-        }
+        if (is_seen[k] && u32(x + tap[k].x) < u32(across.size)) sum[k] += slope * widen(in_source[tap[k].source]);
       }
+      in_source += source_step;
+      in_map += map_step;
+      x += WARP * i32(across.pixel_step);
     }
   }
 #pragma unroll

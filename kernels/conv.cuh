@@ -83,10 +83,6 @@ FN Spot<i32> tap_at(const Conv& args, const Window& window, i32 c, i32 r, i32 s)
   return {in_source, in_weight, y, x};
 }
 
-FN bool is_in_source(const Window& window, i32 y, i32 x) {
-  return u32(y) < u32(window.down.size) && u32(x) < u32(window.across.size);
-}
-
 // A number as digits: `inner` counts fastest.
 struct Digits {
   i32 outer, middle, inner;

@@ -71,8 +71,8 @@ BARRIERS = [(path.name, i) for path in sorted(kernel_sources.folder().glob("*.cu
             for i in range(len(BARRIER.findall(path.read_text())))]
 # Bounds checks: what is replaced in a file, by what, and a call that notices.
 BOUNDS: dict[str, tuple[str, str, Callable[[], Any]]] = {
-    "conv.cuh": ("u32(y) < u32(window.down.size)", "u32(y) <= u32(window.down.size)",
-                 lambda: tl.conv2d(numbers(1, 1, 3, 4), numbers(1, 1, 2, 2), padding=1)),
+    "conv.cu": (">= u32(window.down.size)) continue", "> u32(window.down.size)) continue",
+                lambda: tl.conv2d(numbers(1, 1, 3, 4), numbers(1, 1, 2, 2), padding=1)),
     "conv_tiles.cu": ("if (row >= rows) continue", "if (row > rows) continue",
                       lambda: tl.conv2d(numbers(1, 4, 3, 4), numbers(9, 4, 2, 2))),
     "elementwise.cu": ("element) >= args.count) return", "element) > args.count) return",

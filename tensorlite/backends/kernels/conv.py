@@ -270,7 +270,8 @@ def _reach(problem: Problem, images: int = 0) -> int:
     in_source = images * abs(problem.source_image) + problem.channels * abs(problem.source_channel)
     in_source += sum(abs(a.stride) * (abs(a.start) + a.pixels * a.pixel_step + a.taps * abs(a.tap_step)) for a in axes)
     in_map = images * abs(problem.map_image) + sum(a.pixels * abs(a.map_stride) for a in axes)
-    in_weight = problem.channels * abs(problem.weight_channel) + sum(a.taps * abs(a.weight_stride) for a in axes)
+    in_weight = problem.rows * abs(problem.weight_row) + problem.channels * abs(problem.weight_channel)
+    in_weight += sum(a.taps * abs(a.weight_stride) for a in axes)
     return max(in_source, in_map, in_weight)
 
 
