@@ -163,6 +163,15 @@ def test_an_old_gpu_is_refused(driver: fake_cuda.Driver) -> None:
 
 
 @gpu
+def test_products_on_tensor_cores_begin_with_ampere(driver: fake_cuda.Driver) -> None:
+    from tensorlite.backends import cuda
+
+    for index, capability in ((3, 75), (4, 80)):  # CuPy asks each GPU once
+        driver.configure(devices=5, capability=capability)
+        assert cuda.create(index).tensor_cores == (capability >= 80)
+
+
+@gpu
 def test_work_goes_to_the_gpu_of_the_array(second: str) -> None:
     x = tl.tensor([1.0, -2.0], device=second)
     y = (x * 2 + 1).relu()
