@@ -10,7 +10,7 @@
 namespace cpu {
 
 constexpr i64 SHORT_PLANE = 16;  // elements below which planes are not looked at one by one
-constexpr i64 COLUMNS = 256;       // columns that are looked at side by side
+constexpr i64 COLUMNS = 256;     // columns that are looked at side by side
 constexpr i64 ROWS_IN_T = 64;    // whose sums are rounded to T
 
 // Where the elements of statistics lie: `count` statistics, each over `outer` stretches of `inner` neighbours.
