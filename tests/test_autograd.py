@@ -882,3 +882,41 @@ def test_anomaly_mode_lets_sound_gradients_pass() -> None:
     loss(x).backward()
     loss.__wrapped__(y).backward()  # type: ignore[attr-defined]
     assert tl.equal(x.grad, y.grad)
+
+
+def test_gradients_of_parts_are_added_in_the_memory_of_their_sum(device: str) -> None:
+    """A tensor taken apart costs its own size once, not once for each part; and the numbers are those of the sum."""
+    values = np.random.default_rng(0).standard_normal((40, 6))
+    weights = tl.tensor(np.random.default_rng(1).standard_normal((40, 6)), device=device)
+    x = tl.tensor(values, device=device, requires_grad=True)
+    touched: list[int] = []
+    backend = weights.backend
+    part_of = (x * 1).unbind(0)
+    loss = sum((part * part * weights[i]).sum() for i, part in enumerate(part_of)) + part_of[3].sum()
+    backend.observers = (*backend.observers, lambda be, kernel, out, *_: touched.append(
+        out.size if kernel in ("fill", "copy", "add") else 0))
+    try:
+        loss.backward()
+    finally:
+        backend.observers = backend.observers[:-1]
+    expected = 2 * values * weights.cpu().numpy()
+    expected[3] += 1
+    np.testing.assert_allclose(x.grad.cpu().numpy(), expected, 1e-12)
+    assert sum(touched) < 6 * x.numel()
+
+
+def test_a_sum_that_others_hold_is_not_written(device: str) -> None:
+    """The gradient that arrives is handed on to both inputs of an addition; each gets parts added to it."""
+    x, y = (tl.ones(4, device=device, requires_grad=True) for _ in range(2))
+    a, b = x * 1, y * 1
+    seen: list[tl.Tensor] = []
+    total = a + b
+    total.register_hook(lambda g: seen.append(g))
+    (total.sum() + a[1:].sum() + b[:2].sum() * 3).backward()
+    assert x.grad.tolist() == [1, 2, 2, 2] and y.grad.tolist() == [4, 4, 1, 1] and seen[0].tolist() == [1, 1, 1, 1]
+    x.grad = None
+    parts = x[:2], x[2:]
+    (g,) = tl.autograd.grad((parts[0] * parts[1]).sum(), x, create_graph=True)
+    assert g.requires_grad
+    tl.autograd.backward((g * g).sum())
+    assert x.grad.tolist() == [2, 2, 2, 2]

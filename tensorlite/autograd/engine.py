@@ -53,7 +53,7 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
         sums = leaves if isinstance(target, Var) else pending
         present = sums.get(target)
         if present is not None:
-            sums[target] = present[0] + g, True
+            sums[target] = _added(present, g, create_graph), True
             return
         sums[target] = g, owned
         if isinstance(target, Node):
@@ -79,6 +79,11 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
         refuse_nan = check_nan or node.check_nan
         if useful is not None and useful.isdisjoint(parents):
             continue
+        if node.op.adds is not None and not (create_graph or refuse_nan):
+            present = (leaves if isinstance(parents[0], Var) else pending).get(parents[0])
+            if present is not None and present[1] and present[0].array.dtype is g.array.dtype:
+                node.op.adds(g.backend, present[0].array, g.array, **node.params)
+                continue
         try:
             for position, result in node.op.gradients(node, g, create_graph, useful):
                 if useful is not None and parents[position] not in useful:
@@ -104,6 +109,15 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
         if leaf._hooks and beyond:
             leaves[leaf] = _run_hooks(leaf._hooks, own(total)), False  # a hook may have kept its argument
     return leaves, at_targets, retained
+
+
+def _added(total: Sum, g: Any, create_graph: bool) -> Any:
+    """The sum with one more gradient, in its own memory where nothing else sees that."""
+    present, owned = total
+    if not owned or create_graph or not isinstance(present, Var) or present.array.dtype is not g.array.dtype:
+        return present + g
+    present.backend.run("add", present.array, present.array, g.array)
+    return present
 
 
 def reduce_to(g: Tensor, shape: tuple[int, ...], dtype: np.dtype[Any], op: str) -> Tensor:

@@ -56,6 +56,7 @@ class Op:
         self.promote = promote
         self.view = view
         self.autocast = POLICY.get(forward.__name__.strip("_"))
+        self.adds: Callable[..., None] | None = None  # see add_by
         self.fresh = True  # a rule returns g itself, a view of g, or a new array: never a saved or shared one
         parameters = list(inspect.signature(forward).parameters.values())[1:]
         self.inputs = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -73,6 +74,14 @@ class Op:
             self.rule_of[name] = rule, tuple(inspect.signature(rule).parameters)
         self._has_rule = [name in self.rule_of for name in self.inputs]
         self._plans.clear()
+
+    def add_by(self, function: Callable[..., None]) -> None:
+        """Say how the gradient of an op with one input, which saves nothing, is added to a sum of others in its memory.
+
+        `function(backend, total, g, **params)` works on raw arrays. Where a tensor is used in many parts, each part's
+        gradient then costs what the part is, not what the tensor is.
+        """
+        self.adds = function
 
     def input_name(self, position: int) -> str:
         """The name of an input; all inputs of a variadic op share the last name."""

@@ -246,7 +246,13 @@ def place(be: Backend, g: Array, *, key: Any, shape: Any) -> Array:
     return out
 
 
+def _add_to_slice(be: Backend, total: Array, g: Array, *, key: Any) -> None:
+    part = total[(*key, ...)]
+    be.run("add", part, part, g)
+
+
 _slice.name = "slice"
+_slice.add_by(_add_to_slice)
 _slice.rules(x=lambda g, key, shapes: place(g, key=key, shape=shapes[0]))
 place.rules(g=lambda g, key: _slice(g, key=key))
 
