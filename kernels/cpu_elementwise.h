@@ -138,6 +138,14 @@ inline bool prepare_copy(Arguments& arguments, Tape& tape) {
   return true;
 }
 
+// Whether all of some indices lie in [0, rows); others are errors, or count from the end.
+inline bool are_in_range(const i64* index, i64 count, i64 rows) {
+  for (i64 k = 0; k < count; ++k) {
+    if (u64(index[k]) >= u64(rows)) return false;
+  }
+  return true;
+}
+
 // Rows of x in the order of an index, as batches are taken from a data set.
 struct Gather : Task {
   char* out;
@@ -146,9 +154,7 @@ struct Gather : Task {
   i64 count, rows, row_bytes;
 
   bool operator()() {
-    for (i64 k = 0; k < count; ++k) {
-      if (u64(index[k]) >= u64(rows)) return false;  // an error, or counted from the end
-    }
+    if (!are_in_range(index, count, rows)) return false;
     parallel_for(count, 4 * ELEMENTS_PER_THREAD / (row_bytes + 1) + 1, [this](i64 begin, i64 end) {
       for (i64 k = begin; k < end; ++k) memcpy(out + k * row_bytes, x + index[k] * row_bytes, size_t(row_bytes));
     });
@@ -156,10 +162,10 @@ struct Gather : Task {
   }
 };
 
-// index(out, x, index, dims=(0,)) with one vector of indices.
+// index(out, x, index, dims=(0,)) with one dense array of indices.
 inline bool prepare_gather(Arguments& arguments, Tape& tape) {
   const Array *out = arguments.array(0), *x = arguments.array(1), *index = arguments.array(2);
-  if (arguments.count() != 3 || out == nullptr || x == nullptr || !holds<i64>(index) || index->ndim != 1) return false;
+  if (arguments.count() != 3 || out == nullptr || x == nullptr || !holds<i64>(index)) return false;
   if (x->ndim == 0 || x->dtype != out->dtype || bytes_of_element(*out) == 0 || arguments.leading_dims("dims") != 1) {
     return false;
   }
@@ -168,11 +174,56 @@ inline bool prepare_gather(Arguments& arguments, Tape& tape) {
   task.out = out->data;
   task.x = x->data;
   task.index = reinterpret_cast<const i64*>(index->data);
-  task.count = index->shape[0];
+  task.count = index->size();
   task.rows = x->shape[0];
   task.row_bytes = bytes_of_element(*out);
   for (int k = 1; k < x->ndim; ++k) task.row_bytes *= x->shape[k];
   return true;
+}
+
+// Rows of x added to those of `out` that an index names, in its order: the gradient of an embedding.
+template <class T>
+struct ScatterAdd : Task {
+  T* out;
+  const T* x;
+  const i64* index;
+  i64 count, rows, columns;
+
+  bool operator()() {
+    if (!are_in_range(index, count, rows)) return false;
+    parallel_for(columns, ELEMENTS_PER_THREAD / (count + 1) + 1, [this](i64 begin, i64 end) {
+      for (i64 k = 0; k < count; ++k) {
+        T* const to = out + index[k] * columns;
+        const T* const from = x + k * columns;
+#pragma GCC ivdep
+        for (i64 c = begin; c < end; ++c) to[c] += from[c];
+      }
+    });
+    return true;
+  }
+};
+
+// index_add(out, x, index, dims=(0,)) with one dense array of indices.
+template <class T>
+bool prepare_scatter_add_of(Arguments& arguments, Tape& tape) {
+  const Array *out = arguments.array(0), *x = arguments.array(1), *index = arguments.array(2);
+  if (arguments.count() != 3 || !is_dense<T>(out) || !is_dense<T>(x) || !is_dense<i64>(index)) return false;
+  if (out->ndim == 0 || arguments.leading_dims("dims") != 1) return false;
+  i64 columns = 1;
+  for (int k = 1; k < out->ndim; ++k) columns *= out->shape[k];
+  if (x->size() != index->size() * columns) return false;
+  auto& task = tape.add<ScatterAdd<T>>(x->size());
+  task.out = reinterpret_cast<T*>(out->data);
+  task.x = reinterpret_cast<const T*>(x->data);
+  task.index = reinterpret_cast<const i64*>(index->data);
+  task.count = index->size();
+  task.rows = out->shape[0];
+  task.columns = columns;
+  return true;
+}
+
+inline bool prepare_scatter_add(Arguments& arguments, Tape& tape) {
+  return prepare_scatter_add_of<float>(arguments, tape) || prepare_scatter_add_of<double>(arguments, tape);
 }
 
 }  // namespace cpu

@@ -111,7 +111,8 @@ namespace f = formulas;
 
 Kernel kernels[] = {
     // copying and plain arithmetic
-    kernel<prepare_copy>("copy"), kernel<prepare_gather>("index"), elementwise<Fill, 0, 1>("fill"),
+    kernel<prepare_copy>("copy"), kernel<prepare_gather>("index"),
+    kernel<prepare_scatter_add>("index_add"), elementwise<Fill, 0, 1>("fill"),
     kernel<prepare_binary<f::add>>("add"), kernel<prepare_binary<f::sub>>("sub"),
     kernel<prepare_binary<f::mul>>("mul"), kernel<prepare_binary<f::div>>("div"),
     elementwise<f::neg, 1>("neg"), elementwise<f::square, 1>("square"),

@@ -200,6 +200,27 @@ def test_copies_and_fills(compiled: cpu_compiled.Library) -> None:
     out = np.empty((3, 3), np.float32)
     assert compiled.run["index"](out, table, index, dims=(0,))
     np.testing.assert_array_equal(out, table[index])
+    index = np.array([[5, 0], [2, 5], [5, 1]])
+    out = np.empty((3, 2, 3), np.float32)
+    assert compiled.run["index"](out, table, index, dims=(0,))
+    np.testing.assert_array_equal(out, table[index])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_added_at_an_index(compiled: cpu_compiled.Library, dtype: Any) -> None:
+    """Bit for bit as NumPy adds them, duplicates in their order, also where threads share the columns."""
+    for shape, columns in (((7,), (3,)), ((4, 5), (2, 3)), ((0,), (4,)), ((3000,), (600,)), ((6,), ())):
+        index = np.random.default_rng(0).integers(0, 5, shape)
+        x = np.random.default_rng(1).standard_normal((*shape, *columns)).astype(dtype)
+        out, expected = (np.ones((5, *columns), dtype) for _ in range(2))
+        assert compiled.run["index_add"](out, x, index, dims=(0,))
+        by_numpy("index_add", expected, x, index, dims=(0,))
+        np.testing.assert_array_equal(out, expected)
+    for wrong in (5, -1):  # nothing is added before all are known to be rows
+        index[-1] = wrong
+        before = out.copy()
+        assert not compiled.run["index_add"](out, x, index, dims=(0,))
+        np.testing.assert_array_equal(out, before)
 
 
 def unaligned() -> np.ndarray:
