@@ -54,6 +54,17 @@ def test_floating_point_operations_of_products() -> None:
     assert (rows["linear"].flops, rows["matmul"].flops, rows["exp"].flops) == (2 * 5 * 6 * 7, 2 * 3 * 5 * 6 * 7, 0)
 
 
+@pytest.mark.parametrize(("causal", "pairs"), [(False, 4 * 3), (True, 1 + 2 + 3 + 3)])
+def test_floating_point_operations_of_attention(causal: bool, pairs: int) -> None:
+    """Of the scores that are looked at: two products forward, five backward."""
+    q, k, v = (tl.ones(2, 2, *shape, requires_grad=True) for shape in ((4, 5), (3, 5), (3, 7)))
+    with tl.profile(**FAST) as p:
+        F.scaled_dot_product_attention(q, k, v, is_causal=causal).sum().backward()
+    rows = by_name(p)
+    assert rows["scaled_dot_product_attention"].flops == 2 * 4 * pairs * (5 + 7)
+    assert rows["scaled_dot_product_attention (backward)"].flops == 2 * 4 * pairs * (3 * 5 + 2 * 7)
+
+
 def test_the_roofline() -> None:
     roof = Roof(bandwidth=10.0, flops=100.0)
     assert roof.least(Work("cpu", 50, 100)) == 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -21,19 +21,34 @@ PRODUCTS = frozenset({"matmul", "linear", "linear_relu", "linear_gelu"})  # (out
 CONVOLUTIONS = frozenset({"conv2d", "conv2d_input_grad", "conv2d_weight_grad"})
 
 
-def work(backend: Backend, kernel: str, out: Any, args: tuple[Any, ...]) -> Work:
+def work(backend: Backend, kernel: str, out: Any, args: tuple[Any, ...], params: Mapping[str, Any]) -> Work:
     """The device, bytes and floating-point operations of a kernel call."""
-    return Work(str(backend.device), bytes_moved(kernel, out, args), _flops(kernel, out, args))
+    return Work(str(backend.device), bytes_moved(kernel, out, args), _flops(kernel, out, args, params))
 
 
-def _flops(kernel: str, out: Any, args: tuple[Any, ...]) -> int:
+def _flops(kernel: str, out: Any, args: tuple[Any, ...], params: Mapping[str, Any]) -> int:
     if kernel in PRODUCTS:
         return 2 * int(out.size) * int(args[0].shape[-1])
     if kernel in CONVOLUTIONS:  # each element of a filter for each element of the convolution's result
         result, weight = {"conv2d": (out, args[1]), "conv2d_input_grad": (args[0], args[1]),
                           "conv2d_weight_grad": (args[0], out)}[kernel]
         return 2 * int(result.size) * math.prod(weight.shape[1:])
+    if kernel == "attention":  # scores, and what they weigh
+        q, k, v, *_ = args
+        return 2 * _scores(q, k, params["causal"]) * int(q.shape[3] + v.shape[3])
+    if kernel == "attention_grad":  # scores and the derivatives in q and in k; those in the weights and in v
+        _, q, k, v, *_ = args
+        return 2 * _scores(q, k, params["causal"]) * int(3 * q.shape[3] + 2 * v.shape[3])
     return 0
+
+
+def _scores(q: Array, k: Array, causal: bool) -> int:
+    """How many pairs of queries and keys attention looks at."""
+    batch, heads, queries, _ = q.shape
+    keys = k.shape[2]
+    seen = min(queries, keys)
+    pairs = seen * (seen + 1) // 2 + (queries - seen) * keys if causal else queries * keys
+    return int(batch * heads * pairs)
 
 
 def bytes_moved(kernel: str, out: Any, args: tuple[Any, ...]) -> int:

@@ -285,9 +285,9 @@ class _Door:
         span = spans.open_kernel()
         if span is None:  # called through a `run` that was taken before the profile began
             with Span(KERNEL, kernel) as span:
-                span.work = costs.work(backend, kernel, out, args)
+                span.work = costs.work(backend, kernel, out, args, params)
             return
         if self.clock is not None:
             self.clock.end(span)
         span.name, span.end = kernel, now
-        span.work = costs.work(backend, kernel, out, args)
+        span.work = costs.work(backend, kernel, out, args, params)
