@@ -55,6 +55,20 @@ def test_every_subject_does_the_same_mathematics(subjects: ModuleType, name: str
     assert losses[-1] < losses[0]
 
 
+def test_layers_step_compares_models_and_their_memory(tmp_path: Path) -> None:
+    """Eager and captured steps give the same losses, or the script ends with an error; memory is that of the steps."""
+    record = tmp_path / "layers_step.json"
+    finished = run("layers_step.py", "--subjects", "tensorlite-captured", "tensorlite", "--threads", "1",
+                   "--rounds", "1", "--seconds", "0", "--pause", "0", "--json", str(record))
+    assert finished.returncode == 0, finished.stderr
+    rows = {row["model"]: row for row in json.loads(record.read_text())["rows"]}
+    for model, least in (("lenet", 2e6), ("gpt", 20e6)):  # GPT: activations of 16 MB, weights of 3 MB four times
+        row = rows[model]
+        assert not row["missing"] and set(row["median_us"]) == {"tensorlite-captured", "tensorlite"}
+        assert max(row["loss_differences"].values()) < 1e-5
+        assert all(least < used < 300e6 for used in row["memory_bytes"].values()), row["memory_bytes"]
+
+
 def test_numpy_by_hand_is_the_step_in_float64(subjects: ModuleType, load: Any) -> None:
     """Against Adam and back-propagation written down once more, plainly."""
     weights = load("common").initial_weights(SIZES, 0)
