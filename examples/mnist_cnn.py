@@ -4,9 +4,9 @@
     python examples/mnist_cnn.py --plot digits.png     # the filters, what they see, and digits taken for others
     python examples/mnist_cnn.py --device cuda --precision bf16
 
-Digits are moved by up to a pixel, anew in each replay of the captured step. The step size rises over the first fifth of
-the steps and falls to nearly nothing over the rest. Where MNIST's files are neither found nor downloaded the small sample
-inside the package serves, as the first line of the output says.
+Digits are moved by up to a pixel, anew in each replay of the captured step. The step size rises over the first fifth
+of the steps and falls to nearly nothing over the rest. Where MNIST's files are neither found nor downloaded the small
+sample inside the package serves, as the first line of the output says.
 """
 
 from __future__ import annotations

@@ -78,6 +78,26 @@ def test_center_crop(size: Any) -> None:
     np.testing.assert_array_equal(found, big[top : top + height, left : left + width])
 
 
+@pytest.mark.parametrize(("mode", "theirs"), [("edge", "edge"), ("reflect", "reflect")])
+def test_padding_modes(mode: str, theirs: Any) -> None:
+    image = numbered(1, 1, 4, 5)
+    found = T.RandomCrop((10, 9), (2, 3), padding_mode=mode)(image)
+    np.testing.assert_array_equal(found.numpy()[0, 0], np.pad(image.numpy()[0, 0], ((3, 3), (2, 2)), theirs))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_resize(mode: str) -> None:
+    torch = pytest.importorskip("torch")
+    images = np.random.default_rng(0).random((2, 3, 6, 9))
+    for size, target in (((4, 5), (4, 5)), (3, (3, 4)), (12, (12, 18)), ([7, 9], (7, 9))):
+        expected = torch.nn.functional.interpolate(torch.tensor(images), target, mode=mode).numpy()
+        np.testing.assert_allclose(T.Resize(size, mode)(tl.from_numpy(images)).numpy(), expected, atol=1e-12)
+        tall = T.Resize(size, mode)(tl.from_numpy(images.transpose(0, 1, 3, 2)))
+        assert tall.shape[2:] == (target[::-1] if isinstance(size, int) else target)
+    grey = tl.tensor([[0, 255]], dtype=tl.uint8)
+    assert T.Resize((1, 4))(grey).tolist() == [[0, 64, 191, 255]] and T.Resize((1, 4))(grey).dtype is tl.uint8
+
+
 # ---- flips ----
 
 
@@ -225,6 +245,7 @@ def test_erased_rectangles() -> None:
 ALL: list[Callable[[], Any]] = [
     lambda: T.RandomShift(2, fill=1),
     lambda: T.RandomCrop((4, 5), padding=1),
+    lambda: T.RandomCrop(5, 1, padding_mode="reflect"),
     lambda: T.RandomHorizontalFlip(),
     lambda: T.RandomVerticalFlip(),
     lambda: T.RandomRotation(40, "bilinear"),
@@ -311,7 +332,7 @@ def test_in_a_dataset_and_by_name() -> None:
     digits = tl.data.MNIST(train=False, sample=True, transform=transform)
     images, _ = next(iter(tl.data.DataLoader(digits, batch_size=4)))
     assert images.shape == (4, 28, 28) and 0 < float(images.max()) <= 1
-    assert repr(T.RandomCrop(3, 1)) == "RandomCrop(size=(3, 3), padding=(1, 1, 1, 1), fill=0)"
+    assert repr(T.RandomCrop(3, 1)) == "RandomCrop(size=(3, 3), padding=(1, 1, 1, 1), fill=0, padding_mode='constant')"
     assert repr(transform).startswith("Compose([ToDtype(dtype=tensorlite.float32, scale=True), RandomShift(")
     with pytest.raises(NotImplementedError, match="must define apply"):
         T.Transform()(tl.zeros(2, 2))
@@ -322,6 +343,9 @@ def test_in_a_dataset_and_by_name() -> None:
     [
         (lambda: T.RandomCrop(9)(tl.zeros(2, 1, 8, 8)), ShapeError, r"size \(9, 9\) does not fit"),
         (lambda: T.RandomCrop(0), ArgumentError, "at least 1"),
+        (lambda: T.RandomCrop(3, 1, padding_mode="mirror"), ArgumentError, "one of constant, edge, reflect"),
+        (lambda: T.Resize((1, 2, 3)), ArgumentError, "two for height and width"),
+        (lambda: T.Resize(4, "area"), ArgumentError, "Resize: interpolation is"),
         (lambda: T.RandomCrop(3, -1), ArgumentError, "padding is 1, 2 or 4 integers"),
         (lambda: T.RandomShift(-1), ArgumentError, "at least 0"),
         (lambda: T.RandomShift((1, 2, 3)), ArgumentError, "two for height and width"),
