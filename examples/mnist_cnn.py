@@ -2,7 +2,7 @@
 
     python examples/mnist_cnn.py                       # 6 epochs, a few minutes, more than 99.2 % of the test digits
     python examples/mnist_cnn.py --plot digits.png     # the filters, what they see, and digits taken for others
-    python examples/mnist_cnn.py --device cuda --precision bf16
+    python examples/mnist_cnn.py --device cuda
 
 Digits are moved by up to a pixel, anew in each replay of the captured step. The step size rises over the first fifth
 of the steps and falls to nearly nothing over the rest. Where MNIST's files are neither found nor downloaded the small
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 import tensorlite as tl
 from tensorlite import nn, optim
-from tensorlite.amp import autocast
 from tensorlite.data import MNIST, DataLoader, TensorDataset, transforms
 from tensorlite.nn import functional as F
 
@@ -36,14 +35,13 @@ def lenet() -> nn.Sequential:
     )  # fmt: skip
 
 
-def training_step(model: nn.Module, optimizer: optim.Optimizer, region: autocast) -> tl.Captured:
+def training_step(model: nn.Module, optimizer: optim.Optimizer) -> tl.Captured:
     """The step for a batch: its mean loss."""
     move = transforms.RandomShift(1, fill=BLANK)
 
     @tl.capture
     def step(x: tl.Tensor, y: tl.Tensor) -> tl.Tensor:
-        with region:
-            loss = F.cross_entropy(model(move(x)), y)
+        loss = F.cross_entropy(model(move(x)), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -84,7 +82,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of products")
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
     parser.add_argument("--digits", type=int, help="use the first so many training and test digits alone")
     parser.add_argument("--plot", metavar="PNG", help="draw filters and mistakes (needs matplotlib)")
@@ -101,10 +98,9 @@ def main() -> None:
     loader = DataLoader(TensorDataset(x, y), batch_size=100, shuffle=True)
     model = lenet().to(options.device)
     optimizer = optim.Adam(model.parameters())
-    scheduler = optim.lr_scheduler.OneCycleLR(
-        optimizer, 3e-3, options.epochs * len(loader), pct_start=0.2, cycle_momentum=False
-    )
-    step = training_step(model, optimizer, autocast(options.device, tl.bfloat16, enabled=options.precision == "bf16"))
+    steps = options.epochs * len(loader)
+    scheduler = optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps, pct_start=0.2, cycle_momentum=False)
+    step = training_step(model, optimizer)
     for epoch in range(1, options.epochs + 1):
         start, loss = time.perf_counter(), 0
         for batch in tqdm(loader, f"epoch {epoch}/{options.epochs}", leave=False, disable=None):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import os
 import re
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 
 import tensorlite as tl
+from tensorlite.data import fashion_mnist
+from tensorlite.data.idx import encode_idx
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 Run = Callable[..., list[str]]
@@ -244,3 +248,91 @@ def test_mnist_names_a_folder_without_digits(run: Run, tmp_path: Path, monkeypat
     monkeypatch.setattr(tl.data.mnist, "MIRRORS", [])
     with pytest.raises(OSError, match="MNIST could not be downloaded"):
         run("mnist", "--data", str(tmp_path))
+
+
+# --- networks of convolutions -----------------------------------------------------------------------------------------
+
+FEW = ("--data", "sample", "--digits", "200", "--epochs", "2")
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def clothes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a few digits in the place of FashionMNIST."""
+    digits = tl.data.load_mnist(sample=True)
+    arrays = (digits.train_images[:300], digits.train_labels[:300], digits.test_images[:100], digits.test_labels[:100])
+    known = {}
+    (tmp_path / "fashion-mnist").mkdir()
+    for name, array in zip(fashion_mnist.FILES, arrays, strict=True):
+        data = gzip.compress(encode_idx(array))
+        (tmp_path / "fashion-mnist" / f"{name}.gz").write_bytes(data)
+        known[name] = fashion_mnist.Packed(array.shape, len(data), hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(fashion_mnist, "FILES", known)
+    return tmp_path
+
+
+def test_mnist_cnn_trains_and_draws(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = run("mnist_cnn", *FEW, "--plot", str(tmp_path / "digits.png"))
+    falling = losses_of_epochs(lines)
+    assert "sample" in lines[0] and len(falling) == 2 and falling[1] < falling[0] and accuracy(lines) > 20
+    assert (tmp_path / "digits.png").read_bytes().startswith(PNG)
+
+
+def test_fashion_cnn_trains_and_draws(run: Run, clothes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "clothes.png"
+    lines = run("fashion_cnn", "--data", str(clothes), "--width", "4", "--epochs", "2", "--plot", str(path))
+    falling = losses_of_epochs(lines)
+    assert lines[0] == f"FashionMNIST in {clothes}" and falling[1] < falling[0]
+    assert f"on test clothes {accuracy(lines):.2f}%" in lines[-2]
+    assert path.read_bytes().startswith(PNG)
+
+
+def test_fashion_cnn_says_what_is_missing(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "MIRRORS", [])
+    with pytest.raises(SystemExit):
+        run("fashion_cnn", "--data", str(tmp_path))
+    message = capsys.readouterr().err
+    assert re.match("FashionMNIST is needed: .*(could not be downloaded|pip install pooch)", message)
+
+
+# --- pictures and a pole ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "gan"])
+def test_pictures_are_drawn(run: Run, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "picture.png"
+    lines = run(name, *FEW, "--plot", str(path))
+    assert "sample" in lines[0] and lines[-1] == f"the picture is in {path}"
+    assert path.read_bytes().startswith(PNG)
+    if name == "autoencoder":
+        falling = losses_of_epochs(lines)
+        assert len(falling) == 2 and falling[1] < falling[0]
+    else:
+        assert all(re.fullmatch(r"epoch \d: loss of the discriminator [\d.]+, of the generator [\d.]+, [\d.]+ s", line)
+                   for line in lines[1:-1])
+
+
+def test_the_cart_moves_as_equations_say() -> None:
+    """A pole that stands straight is turned against the push, and its turning moves the cart on."""
+    moved = runpy.run_path(str(EXAMPLES / "dqn.py"))["moved"]
+    for push, force in ((0, -10.0), (1, 10.0)):
+        after = moved(np.zeros(4), push)
+        turning = -force / 1.1 / (0.5 * (4 / 3 - 0.1 / 1.1))
+        np.testing.assert_allclose(after, [0, 0.02 * (force / 1.1 - 0.05 * turning / 1.1), 0, 0.02 * turning])
+
+
+def test_dqn_runs_and_draws(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = run("dqn", "--steps", "1300", "--plot", str(tmp_path / "returns.png"))
+    assert re.fullmatch(r"episode 20: mean return of the last 20 [\d.]+, \d+ steps, [\d.]+ s", lines[0])
+    assert re.fullmatch(r"mean return of 20 episodes without exploring [\d.]+", lines[-1])
+    assert (tmp_path / "returns.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("name", ["mnist_cnn", "fashion_cnn", "autoencoder", "gan", "dqn"])
+def test_examples_of_the_first_course_are_short(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 120
