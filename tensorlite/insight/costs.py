@@ -32,7 +32,7 @@ def _flops(kernel: str, out: Any, args: tuple[Any, ...], params: Mapping[str, An
     if kernel in CONVOLUTIONS:  # each element of a filter for each element of the convolution's result
         result, weight = {"conv2d": (out, args[1]), "conv2d_input_grad": (args[0], args[1]),
                           "conv2d_weight_grad": (args[0], out)}[kernel]
-        return 2 * int(result.size) * math.prod(weight.shape[1:])
+        return 2 * int(result.size * math.prod(weight.shape[1:]))
     if kernel == "attention":  # scores, and what they weigh
         q, k, v, *_ = args
         return 2 * _scores(q, k, params["causal"]) * int(q.shape[3] + v.shape[3])
