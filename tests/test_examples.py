@@ -333,6 +333,36 @@ def test_dqn_runs_and_draws(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "returns.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("name", ["mnist_cnn", "fashion_cnn", "autoencoder", "gan", "dqn"])
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+TINY = {
+    "char_gpt": ("--layers", "1", "--width", "16", "--heads", "2", "--context", "16", "--steps", "60"),
+    "char_rnn": ("--layers", "1", "--width", "16", "--streams", "8", "--length", "16", "--epochs", "4"),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_characters_are_learnt_and_written(run: Run, tmp_path: Path, name: str) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog.\n" * 60, encoding="utf-8")
+    lines = run(name, *TINY[name], "--lr", "0.02", "--dropout", "0", "--text", str(text), "--write", "100")
+    assert lines[0].startswith("2,700 characters, 29 different ones")
+    losses = [[float(number) for number in re.findall(r"(?:loss|text) ([\d.]+)", line)] for line in lines
+              if "on the test text" in line]
+    assert len(losses) == (10 if name == "char_gpt" else 4)
+    assert losses[-1][0] < losses[0][0] and losses[-1][1] < losses[0][1] < 3.4  # ln 29: a guess
+    written = "\n".join(lines[1 + len(losses):])
+    assert len(written) >= 100 and set(written) <= set(text.read_text(encoding="utf-8"))
+
+
+def test_a_text_that_is_no_file_is_one_of_the_package(run: Run) -> None:
+    with pytest.raises(tl.errors.ArgumentError, match="no text 'hamlet'; there are alice, as_you_like_it"):
+        run("char_gpt", "--text", "hamlet")
+
+
+SHORT = ["mnist_cnn", "fashion_cnn", "autoencoder", "gan", "dqn", "char_rnn", "char_gpt"]
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_examples_of_the_first_course_are_short(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 120
