@@ -198,13 +198,13 @@ __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv
   const T* source = source_of<T>(args, group);
   const T* own = Sum<V>::of_weight ? map_of<T>(args, group) : weight_of<T>(args, group);
 
-  // What this thread loads in each step: packs of one column, a warp the same ones, and packs of rows, side by side.
+  // What this thread loads in each step: packs of one column, a warp the same ones, and packs of rows, side by side. In
+  // place of columns and rows that there are not it takes others, and nobody looks at the sums.
   const i32 my_column = first_column + thread % COLUMNS, my_row = first_row + thread / PACKS;
-  const bool is_column = my_column < columns, is_row = my_row < rows;
-  const Spot<i32> column = is_column ? sum.column(my_column) : Spot<i32>{};
+  const Spot<i32> column = my_column < columns ? sum.column(my_column) : Spot<i32>{};
   const i64 source_step = sum.source_step() * int(sizeof(T)), own_step = sum.own_step() * int(sizeof(T));
   const char* in_source = reinterpret_cast<const char*>(source + column.source);
-  const char* in_row = reinterpret_cast<const char*>(own + (is_row ? my_row * sum.row_stride() : 0));
+  const char* in_row = reinterpret_cast<const char*>(own + (my_row < rows ? my_row : 0) * sum.row_stride());
   T of_my_column[COLUMN_LOADS][V], of_my_row[V];
 
   // The first PACKS threads find the places of a step's packs.
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv
 #pragma unroll
     for (int load = 0; load < COLUMN_LOADS; ++load) {
       const PackSpot pack = found[thread / COLUMNS + load * (THREADS / COLUMNS)];
-      const i32 left = is_column && u32(column.y + pack.spot.y) < u32(height) ? pack.left : 0;
+      const i32 left = u32(column.y + pack.spot.y) < u32(height) ? pack.left : 0;
       const char* place = in_source + i64(pack.spot.source) * int(sizeof(T));
       i32 x = column.x + pack.spot.x;
 #pragma unroll
@@ -224,10 +224,11 @@ __global__ void __launch_bounds__(threads_of<ROWS>, 512 / threads_of<ROWS>) conv
       }
     }
     const PackSpot pack = found[thread % PACKS];
-    const i32 left = is_row ? pack.left : 0;
     const char* place = in_row + i64(pack.spot.own) * int(sizeof(T));
 #pragma unroll
-    for (int k = 0; k < V; ++k, place += own_step) of_my_row[k] = k < left ? *reinterpret_cast<const T*>(place) : T{};
+    for (int k = 0; k < V; ++k, place += own_step) {
+      of_my_row[k] = k < pack.left ? *reinterpret_cast<const T*>(place) : T{};
+    }
   };
   const auto store = [&](Strip* columns_to, Strip* rows_to) {
 #pragma unroll
