@@ -26,7 +26,7 @@ Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, i
 # kernel_size, stride, padding, dilation: side by side, with gaps, overlapping, dilated, of a stride beyond the plane
 GEOMETRIES: tuple[Geometry, ...] = (
     ((2, 2), (2, 2), (0, 0), (1, 1)), ((2, 1), (3, 2), (1, 0), (1, 1)), ((3, 3), (2, 2), (1, 1), (1, 1)),
-    ((2, 3), (1, 2), (1, 2), (2, 2)), ((3, 2), (100, 2), (1, 1), (1, 1)))
+    ((2, 3), (1, 2), (1, 2), (2, 2)), ((3, 2), (100, 2), (1, 1), (1, 1)), ((2, 2), (2, 2), (1, 0), (2, 2)))
 
 
 @pytest.fixture(params=KERNEL_DEVICES)

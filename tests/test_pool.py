@@ -223,6 +223,8 @@ def test_compiled_kernels_equal_numpy(compiled: dict[str, Any], shape: Any, dtyp
     plain._compiled = {}
     x, ulp = drawn(*shape, dtype=dtype), 10 * np.finfo(dtype).eps
     x[..., ::5] = 0.5  # ties
+    x[:1, :1, :4] = -np.inf
+    x[..., -1:, -3:] = np.nan
     for kernel, stride, padding, dilation in GEOMETRIES:
         size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(shape[2:], kernel, stride, padding,
                                                                               dilation, strict=True)]

@@ -16,7 +16,7 @@ from tensorlite.nn import functional as F
 from tensorlite.testing import gradcheck, gradgradcheck
 
 SIZES = (1, 2, 3, 7, 12)
-FACTORS = (0.3, 0.7, 1.0, 1.5, 2.0, 2.3, 3.7)
+FACTORS = (0.3, 0.7, 1.0, 1.5, 2.0, 2.3, 3.4)
 
 
 # --- interpolate ------------------------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ FACTORS = (0.3, 0.7, 1.0, 1.5, 2.0, 2.3, 3.7)
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "area"])
 def test_one_dimension_of_every_size_and_factor(mode: str, device: str) -> None:
     options = [{"align_corners": True}, {"align_corners": False}] if mode == "linear" else [{}]
-    for length, dtype, more in itertools.product((1, 4, 6), TOLERANCE, options):
+    for length, dtype, more in itertools.product((1, 2, 6), TOLERANCE, options):
         values = drawn(1, 2, length, dtype=dtype)
         for size in SIZES:
             assert_parity(device, "interpolate", values, size, mode=mode, **more)
@@ -107,7 +107,7 @@ def test_unfold_and_fold(kernel: Any, dilation: Any, padding: Any, stride: Any, 
 
 
 def test_fold_adds_narrow_floats_in_float32(device: str) -> None:
-    x = tl.full((9, 4), 0.1, dtype=tl.float16, device=device)
+    x = tl.tensor(drawn(9, 4), dtype=tl.float16, device=device)
     assert tl.equal(F.fold(x, (4, 4), 3), F.fold(x.float(), (4, 4), 3).to(tl.float16))
 
 
