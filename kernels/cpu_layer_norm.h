@@ -7,10 +7,10 @@ namespace cpu {
 // Whether the mean of a row is subtracted, as in LayerNorm, or not, as in RMSNorm.
 enum class Rows { centered, as_they_are };
 
-// What normalises a row: its mean, or 0, and the root of its mean square plus eps.
+// What normalises a row: its mean, or 0, and the reciprocal of the root of its mean square plus eps.
 template <class T>
 struct Moments {
-  T mean, deviation;
+  T mean, scale;
 };
 
 template <Rows rows, class T>
@@ -19,7 +19,7 @@ Moments<T> moments_of(const T* row, i64 columns, T eps) {
   T mean = T(0);
   if constexpr (rows == Rows::centered) mean = sum_of_row<T>(columns, [=](i64 c) { return row[c]; }) / count;
   const T squares = sum_of_row<T>(columns, [=](i64 c) { return (row[c] - mean) * (row[c] - mean); });
-  return {mean, sqrt(squares / count + eps)};
+  return {mean, T(1) / sqrt(squares / count + eps)};
 }
 
 template <class T, Rows rows>
@@ -47,22 +47,24 @@ struct LayerNorm : LayerNormTask<T, rows> {
     this->for_rows([this, columns](i64 r, const Moments<T>& m) {
       const T *const row = this->x + r * columns, *const scale = this->weight, *const shift = this->bias;
       T* const to = this->out + r * columns;
+      const T mean = m.mean, factor = m.scale;
+      if (scale != nullptr && shift != nullptr) {
 #pragma GCC ivdep
-      for (i64 c = 0; c < columns; ++c) to[c] = (row[c] - m.mean) / m.deviation;
-      if (scale != nullptr) {
+        for (i64 c = 0; c < columns; ++c) to[c] = (row[c] - mean) * factor * scale[c] + shift[c];
+      } else if (scale != nullptr) {
 #pragma GCC ivdep
-        for (i64 c = 0; c < columns; ++c) to[c] *= scale[c];
-      }
-      if (shift != nullptr) {
+        for (i64 c = 0; c < columns; ++c) to[c] = (row[c] - mean) * factor * scale[c];
+      } else {
 #pragma GCC ivdep
-        for (i64 c = 0; c < columns; ++c) to[c] += shift[c];
+        for (i64 c = 0; c < columns; ++c) to[c] = (row[c] - mean) * factor;
+        for (i64 c = 0; shift != nullptr && c < columns; ++c) to[c] += shift[c];
       }
     });
     return true;
   }
 };
 
-// (a - mean(a) - n mean(a n)) / deviation, with a = g weight and n the normalised row; without mean(a) in RMSNorm.
+// scale (a - mean(a) - n mean(a n)), with a = g weight and n the normalised row; without mean(a) in RMSNorm.
 template <class T, Rows rows>
 struct LayerNormGrad : LayerNormTask<T, rows> {
   bool operator()() {
@@ -78,9 +80,9 @@ struct LayerNormGrad : LayerNormTask<T, rows> {
     this->for_rows([&, this](i64 r, const Moments<T>& m) {
       const T *const row = this->x + r * columns, *const g = this->g + r * columns, *const scale = this->weight;
       T* const to = this->out + r * columns;
-      const T count = T(columns), mean = m.mean, deviation = m.deviation;
+      const T count = T(columns), mean = m.mean, factor = m.scale;
       const T along = sum_of_row<T>(columns, [=](i64 c) {
-        return weighted(g, scale, c) * ((row[c] - mean) / deviation);
+        return weighted(g, scale, c) * ((row[c] - mean) * factor);
       }) / count;
       T level = T(0);
       if constexpr (rows == Rows::centered) {
@@ -88,7 +90,7 @@ struct LayerNormGrad : LayerNormTask<T, rows> {
       }
 #pragma GCC ivdep
       for (i64 c = 0; c < columns; ++c) {
-        to[c] = (weighted(g, scale, c) - level - (row[c] - mean) / deviation * along) / deviation;
+        to[c] = (weighted(g, scale, c) - level - (row[c] - mean) * factor * along) * factor;
       }
     });
   }
@@ -103,7 +105,7 @@ struct LayerNormWeightGrad : LayerNormTask<T, rows> {
     const T *const x = this->x, *const g = this->g;
     const i64 columns = this->matrix.columns;
     sum_columns(this->out, this->matrix.rows, columns, [=](i64 r, i64 c) {
-      return (x[r * columns + c] - moments[r].mean) / moments[r].deviation * g[r * columns + c];
+      return (x[r * columns + c] - moments[r].mean) * moments[r].scale * g[r * columns + c];
     });
     return true;
   }
