@@ -70,6 +70,7 @@ PROBLEMS = {
     "1x1": Shapes(2, 16, (4, 5), 17, (1, 1)), "1x1, stride": Shapes(2, 16, (4, 5), 17, (1, 1), (2, 3)),
     "a line": Shapes(2, 9, (1, 150), 8, (1, 5), (1, 2), (0, 2)),
     "more phases than a launch has": Shapes(1, 9, (13, 11), 8, (5, 3), (6, 5), (2, 1)),
+    "a stride beyond the image": Shapes(1, 3, (3, 2), 2, (1, 1), (9, 9)),
     "more padding than taps": Shapes(1, 8, (2, 2), 9, (2, 2), (1, 1), (3, 4)),
 }
 
