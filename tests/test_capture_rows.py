@@ -21,7 +21,7 @@ def is_captured(case: Case) -> bool:
 
 
 class Constants:
-    """tl.tensor for rows that make an index or mask: the same numbers are the same Tensor, made before the recording."""
+    """tl.tensor for rows that make an index or mask: of the same numbers the same Tensor, made before the recording."""
 
     def __init__(self) -> None:
         self.made: dict[Any, tl.Tensor] = {}
@@ -46,7 +46,8 @@ def test_captured_rows_equal_eager_ones(case: Case, device: str, monkeypatch: py
         leaves = [x.detach().clone().requires_grad_(case.gradient) for x in inputs]
         results = listed(case.function(*leaves))
         roots = [x for x in results if x.requires_grad]
-        gradients = tl.autograd.grad(roots, leaves, [x.detach() for x in roots], materialize_grads=True) if roots else ()
+        incoming = [x.detach() for x in roots]
+        gradients = tl.autograd.grad(roots, leaves, incoming, materialize_grads=True) if roots else ()
         return [*[x.detach() for x in results], *gradients]
 
     captured = tl.capture(step)

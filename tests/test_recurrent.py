@@ -182,6 +182,21 @@ def test_the_second_derivative_of_inputs_that_are_made_of_each_other(device: str
     assert gradgradcheck(function, [x, *w])
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_differentiable_gradients_are_those_of_the_loop(name: str, reverse: bool, device: str) -> None:
+    """Also where the first state is made of the input: its part in the gradient counts once."""
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[name]
+    x, w, u = (tl.tensor(drawn(*shape), device=device, requires_grad=True)
+               for shape in ((3, 2, 2), (2 * gates, 2), (2 * gates, 2)))
+    states = [x[0] * 2] + ([x[1] * u[0, 0]] if name == "lstm" else [])
+    outputs = getattr(ops, name)(x, *states, w, u, reverse=reverse, batch_sizes=(2, 1, 1))
+    loss = sum((y * y).sum() for y in outputs)
+    once = tl.autograd.grad(loss, [x, w, u], retain_graph=True)
+    for a, b in zip(once, tl.autograd.grad(loss, [x, w, u], create_graph=True), strict=True):
+        np.testing.assert_allclose(a.cpu().numpy(), b.detach().cpu().numpy(), 1e-12, 1e-12)
+
+
 # --- dropout ---------------------------------------------------------------------------------------------------------
 
 

@@ -123,9 +123,7 @@ def _bisected(sequence: Any, wanted: Any, right: bool) -> Any:
         middle = (low + high) // 2
         found = gather(sequence, -1, middle.clamp(max=size - 1))
         beyond = logical_not(found > wanted if right else found >= wanted)  # so that NaN is the largest
-        open_ = low < high
-        low = where(logical_and(open_, beyond), middle + 1, low)
-        high = where(logical_and(open_, logical_not(beyond)), middle, high)
+        low, high = where(logical_and(low < high, beyond), middle + 1, low), where(beyond, high, middle)
     return low
 
 
