@@ -11,229 +11,11 @@
 //
 // What is computed does not depend on the number of threads.
 #pragma once
+#include "cpu_conv_depthwise.h"
+#include "cpu_conv_strips.h"
 #include "cpu_layer_norm.h"
-#include "cpu_tile.h"
 
 namespace cpu {
-
-template <class T>
-constexpr i64 STRIP = 2 * WIDTH<T>;
-// Rows of a strip lie apart by one vector more: whole vectors are copied, so what follows a row is written, too.
-template <class T>
-constexpr i64 ROW = STRIP<T> + WIDTH<T>;
-
-// --- geometry --------------------------------------------------------------------------------------------------------
-
-struct Convolution {
-  i64 images, groups, channels, filters;  // the last two per group
-  i64 height, width;                      // of x
-  i64 rows, columns;                      // of the result
-  i64 step;                               // from row to row of the covered area
-  i64 kernel[2], stride[2], padding[2], dilation[2];
-
-  i64 positions() const { return kernel[0] * kernel[1]; }
-  i64 met() const { return channels * positions(); }  // elements of a filter
-  i64 pixels() const { return rows * columns; }
-  i64 plane() const { return height * width; }
-  // What all windows cover together, the padding before the first element included.
-  i64 extent(int k) const { return ((k == 0 ? rows : columns) - 1) * stride[k] + (kernel[k] - 1) * dilation[k] + 1; }
-  i64 covered() const { return extent(0) * step; }
-  i64 products() const { return filters * met() * pixels(); }  // for an image and a group
-};
-
-inline i64 units_per_thread(i64 products) { return PRODUCTS_PER_THREAD / (products + 1) + 1; }
-
-// Part of a strip that lies in one row of the result.
-struct Run {
-  i64 at, count;  // in the strip
-  i64 from;       // in the covered area, for the kernel's first position
-};
-
-template <class T>
-struct Strip {
-  i64 first, count, runs = 0;
-  Run run[STRIP<T>];
-
-  Strip(const Convolution& conv, i64 number) : first(number * STRIP<T>) {
-    const i64 left = conv.pixels() - first;
-    count = left < STRIP<T> ? left : STRIP<T>;
-    for (i64 at = 0; at < count;) {
-      const i64 row = (first + at) / conv.columns, column = (first + at) % conv.columns;
-      const i64 in_row = conv.columns - column, length = in_row < count - at ? in_row : count - at;
-      run[runs++] = {at, length, row * conv.stride[0] * conv.step + column * conv.stride[1]};
-      at += length;
-    }
-  }
-};
-
-template <class T>
-i64 strips_of(const Convolution& conv) {
-  return (conv.pixels() + STRIP<T> - 1) / STRIP<T>;
-}
-
-// --- an image with its padding ---------------------------------------------------------------------------------------
-
-// How many rows and columns of x lie in the covered area.
-struct Overlap {
-  i64 rows, columns;
-  explicit Overlap(const Convolution& conv)
-      : rows(shared(conv.height, conv.extent(0) - conv.padding[0])),
-        columns(shared(conv.width, conv.extent(1) - conv.padding[1])) {}
-
- private:
-  static i64 shared(i64 size, i64 covered) { return covered < 0 ? 0 : covered < size ? covered : size; }
-};
-
-// The covered areas of the channels of one image and group.
-template <class T>
-void surround(const Convolution& conv, const T* x, T* image) {
-  const Overlap overlap(conv);
-  const i64 width = conv.extent(1), left = conv.padding[1];
-  for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
-    for (i64 h = 0; h < conv.extent(0); ++h) {
-      T* const to = image + h * conv.step;
-      const i64 row = h - conv.padding[0];
-      const i64 inside = row < 0 || row >= overlap.rows ? 0 : overlap.columns;
-      const i64 before = left < width ? left : width;
-      for (i64 k = 0; k < before; ++k) to[k] = 0;
-      for (i64 k = 0; k < inside; ++k) to[left + k] = x[row * conv.width + k];
-      for (i64 k = before + inside; k < width; ++k) to[k] = 0;
-    }
-  }
-}
-
-// The opposite: x's part of the covered areas, plus `bias` if there is one.
-template <class T>
-void uncover(const Convolution& conv, const T* image, const T* bias, T* x) {
-  const Overlap overlap(conv);
-  for (i64 c = 0; c < conv.channels; ++c, x += conv.plane(), image += conv.covered()) {
-    const T added = bias == nullptr ? T(0) : bias[c];
-    for (i64 h = 0; h < conv.height; ++h) {
-      const T* const from = image + (h + conv.padding[0]) * conv.step + conv.padding[1];
-      T* const to = x + h * conv.width;
-      const i64 inside = h < overlap.rows ? overlap.columns : 0;
-      for (i64 k = 0; k < inside; ++k) to[k] = from[k] + added;
-      for (i64 k = inside; k < conv.width; ++k) to[k] = added;
-    }
-  }
-}
-
-// --- strips ----------------------------------------------------------------------------------------------------------
-
-// What each element of a filter meets: where it lies in the covered areas, from where its window begins.
-struct Met {
-  i64 element;  // of the filter
-  i64 offset;
-};
-
-// All elements of a filter, the kernel's columns last. Consecutive ones lie in other rows or channels: what is added to
-// one of them need not wait for an addition that was shifted by one place.
-inline void list_elements(const Convolution& conv, Met* met) {
-  for (i64 s = 0; s < conv.kernel[1]; ++s) {
-    for (i64 c = 0; c < conv.channels; ++c) {
-      for (i64 r = 0; r < conv.kernel[0]; ++r) {
-        const i64 element = (c * conv.kernel[0] + r) * conv.kernel[1] + s;
-        *met++ = {element, c * conv.covered() + r * conv.dilation[0] * conv.step + s * conv.dilation[1]};
-      }
-    }
-  }
-}
-
-// values[element][...]: what the elements of a filter meet in a strip. Zeros follow where the strip ends early.
-template <class T>
-void gather(const Convolution& conv, const Strip<T>& strip, const Met* met, const T* image, T* values) {
-  const i64 count = conv.met(), step = conv.stride[1];
-  for (i64 k = 0; k < strip.runs; ++k) {
-    const Run run = strip.run[k];
-    T* to = values + run.at;
-    const T* const from = image + run.from;
-    if (step != 1) {
-      for (i64 l = 0; l < count; ++l, to += ROW<T>) {
-        for (i64 j = 0; j < run.count; ++j) to[j] = from[met[l].offset + j * step];
-      }
-    } else if (run.count <= WIDTH<T>) {
-      for (i64 l = 0; l < count; ++l, to += ROW<T>) store(to, load(from + met[l].offset));
-    } else {
-      for (i64 l = 0; l < count; ++l, to += ROW<T>) {
-        store(to, load(from + met[l].offset));
-        store(to + WIDTH<T>, load(from + met[l].offset + WIDTH<T>));
-      }
-    }
-  }
-  if (strip.count == STRIP<T>) return;
-  for (i64 l = 0; l < count; ++l) {
-    for (i64 k = strip.count; k < STRIP<T>; ++k) values[l * ROW<T> + k] = 0;
-  }
-}
-
-// Adds slopes[element][...] to the image where they were met.
-template <class T>
-void scatter(const Convolution& conv, const Strip<T>& strip, const Met* met, const T* slopes, T* image) {
-  const i64 count = conv.met(), step = conv.stride[1];
-  for (i64 k = 0; k < strip.runs; ++k) {
-    const Run run = strip.run[k];
-    T* const to = image + run.from;
-    const T* from = slopes + run.at;
-    if (step != 1) {
-      for (i64 l = 0; l < count; ++l, from += ROW<T>) {
-        for (i64 j = 0; j < run.count; ++j) to[met[l].offset + j * step] += from[j];
-      }
-      continue;
-    }
-    for (i64 j = 0; j < run.count; j += WIDTH<T>) {
-      const FirstLanes<T> belonging(run.count - j);
-      for (i64 l = 0; l < count; ++l) {
-        T* const at = to + met[l].offset + j;
-        store(at, load(at) + belonging.of(load(from + l * ROW<T> + j)));
-      }
-    }
-  }
-}
-
-// --- the tasks -------------------------------------------------------------------------------------------------------
-
-template <class T>
-struct ConvTask : Task {
-  T* out;
-  const T *x, *g, *weight, *bias;  // x or g is what is not the result; bias may be null
-  Convolution conv;
-
- protected:
-  // Images have one vector more, since whole vectors are read.
-  i64 image_elements() const { return conv.channels * conv.covered() + WIDTH<T>; }
-  static i64 strip_elements(i64 rows) { return (rows + 1) * ROW<T>; }
-
-  const Met* elements() const {
-    thread_local Scratch memory;
-    Met* const met = memory_of<Met>(memory, conv.met());
-    list_elements(conv, met);
-    return met;
-  }
-  // The weights of all groups, in the order in which tiles read them: value(weights of a group, row, step).
-  template <class Value>
-  const T* packed(i64 rows, i64 count, const Value& value) const {
-    thread_local Scratch memory;
-    const i64 elements = rows * count;
-    T* const to = memory_of<T>(memory, conv.groups * elements);
-    for (i64 k = 0; k < conv.groups; ++k) {
-      const T* const from = weight + k * elements;
-      pack_rows(to + k * elements, rows, count, [&](i64 row, i64 l) { return value(from, row, l); });
-    }
-    return to;
-  }
-  static T* working_memory(i64 elements) { return memory_of<T>(scratch, elements); }
-
-  // Rows of strips are too short for the processor to foresee what is read next.
-  static void fetch_next_strip(const T* row) {
-    for (i64 k = 0; k < 2; ++k) __builtin_prefetch(row + STRIP<T> + k * WIDTH<T>);
-  }
-
-  template <class Item>
-  static Item* memory_of(Scratch& memory, i64 items) {
-    memory.reserve(items * i64(sizeof(Item)));
-    return memory.take<Item>(items);
-  }
-};
 
 template <class T>
 struct ConvForward : ConvTask<T> {
@@ -276,7 +58,8 @@ struct ConvForward : ConvTask<T> {
       if (strip.count == STRIP<T>) return tile.write(to, pixels);
       T whole[rows.COUNT * STRIP<T>];
       tile.write(whole, STRIP<T>);
-      for (int i = 0; i < rows.COUNT; ++i) memcpy(to + i * pixels, whole + i * STRIP<T>, size_t(strip.count) * sizeof(T));
+      const size_t bytes = size_t(strip.count) * sizeof(T);
+      for (int i = 0; i < rows.COUNT; ++i) memcpy(to + i * pixels, whole + i * STRIP<T>, bytes);
     });
   }
 };
@@ -355,11 +138,11 @@ struct ConvWeightGrad : ConvTask<T> {
   }
 
  private:
-  static constexpr i64 MOST_SUMS = 16, MOST_ELEMENTS = 1 << 20, ELEMENTS_OF_BLOCK = 1 << 15;
+  static constexpr i64 LEAST_SUMS = 2, MOST_SUMS = 16, MOST_ELEMENTS = 1 << 20, ELEMENTS_OF_BLOCK = 1 << 15;
 
   i64 padded_filters() const { return (this->conv.filters + WIDTH<T> - 1) / WIDTH<T> * WIDTH<T>; }
   i64 number_of_sums(i64 elements) const {
-    const i64 fitting = MOST_ELEMENTS / elements + 1, most = fitting < MOST_SUMS ? fitting : MOST_SUMS;
+    const i64 fitting = MOST_ELEMENTS / elements + LEAST_SUMS, most = fitting < MOST_SUMS ? fitting : MOST_SUMS;
     return this->conv.images < most ? this->conv.images : most;
   }
   // How many strips are worked on together, so that a tile of sums is read and written once for all of them.
@@ -452,7 +235,29 @@ inline bool read_convolution(Arguments& arguments, const Array& x, const Array& 
   return true;
 }
 
+template <class Kernel, class T>
+void add_convolution(Tape& tape, const ConvCall<T>& call) {
+  const i64 work = call.conv.products() * call.conv.groups * call.conv.images / 16;
+  auto& task = tape.add<Kernel>(work + call.conv.images * call.conv.pixels());
+  static_cast<ConvCall<T>&>(task) = call;
+}
+
 enum class ConvKind { forward, input_grad, weight_grad };
+
+// A depthwise convolution by the kernels for such; false where there is none.
+template <class T, ConvKind kind>
+bool prepare_depthwise(Tape& tape, ConvCall<T> call) {
+  if constexpr (kind == ConvKind::forward) {
+    add_convolution<Depthwise<T, Filter::as_it_is>>(tape, call);
+  } else if constexpr (kind == ConvKind::weight_grad) {
+    add_convolution<DepthwiseWeightGrad<T>>(tape, call);
+  } else {
+    if (!turn_depthwise(call.conv)) return false;
+    call.x = call.g;
+    add_convolution<Depthwise<T, Filter::mirrored>>(tape, call);
+  }
+  return true;
+}
 
 // conv2d(out, x, weight, bias), conv2d_input_grad(out, g, weight, bias), conv2d_weight_grad(out, g, x)
 template <template <class> class Kernel, class T, ConvKind kind>
@@ -466,15 +271,18 @@ bool prepare_convolution_of(Arguments& arguments, Tape& tape) {
   if (!read_convolution(arguments, *x, *weight, *result, conv)) return false;
   const T* bias = nullptr;
   if (kind != ConvKind::weight_grad && !read_vector(arguments, 3, out->shape[1], bias)) return false;
-  auto& task = tape.add<Kernel<T>>(conv.products() * conv.groups * conv.images / 16 + out->size());
-  task.out = reinterpret_cast<T*>(out->data);
-  task.x = reinterpret_cast<const T*>(x->data);
-  task.g = reinterpret_cast<const T*>(result->data);
-  task.weight = reinterpret_cast<const T*>(weight->data);
-  task.bias = bias;
-  task.conv = conv;
+  ConvCall<T> call;
+  call.out = reinterpret_cast<T*>(out->data);
+  call.x = reinterpret_cast<const T*>(x->data);
+  call.g = reinterpret_cast<const T*>(result->data);
+  call.weight = reinterpret_cast<const T*>(weight->data);
+  call.bias = bias;
+  call.conv = conv;
+  call.conv.step = conv.extent(1);
+  if (is_depthwise(conv) && prepare_depthwise<T, kind>(tape, call)) return true;
   // What is added to a row is a whole vector, and should not touch the next row, which is added to soon after.
-  task.conv.step = conv.extent(1) + (kind == ConvKind::input_grad ? WIDTH<T> : 0);
+  if (kind == ConvKind::input_grad) call.conv.step += WIDTH<T>;
+  add_convolution<Kernel<T>>(tape, call);
   return true;
 }
 

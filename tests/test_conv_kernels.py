@@ -25,6 +25,9 @@ SHAPES = [
     ((2, 3, 17, 40), (13, 3, 3, 3), (2, 3), (1, 2), (2, 1), 1),
     ((3, 8, 9, 9), (12, 4, 3, 3), (1, 1), (1, 1), (1, 1), 2),
     ((3, 6, 9, 9), (12, 1, 3, 3), (1, 2), (1, 1), (1, 1), 6),
+    ((3, 5, 9, 40), (5, 1, 3, 4), (1, 1), (1, 2), (1, 2), 5),
+    ((2, 4, 9, 16), (4, 1, 3, 1), (2, 1), (1, 0), (2, 1), 4),
+    ((2, 3, 6, 7), (3, 1, 3, 3), (1, 1), (3, 2), (1, 1), 3),  # more padding than the kernel reaches over
     ((2, 19, 6, 6), (24, 19, 1, 1), (1, 1), (0, 0), (1, 1), 1),
     ((2, 2, 3, 3), (2, 2, 4, 4), (1, 1), (5, 5), (1, 1), 1),
     ((1, 30, 5, 5), (70, 30, 3, 3), (1, 1), (1, 1), (1, 1), 1),
@@ -105,15 +108,17 @@ def test_compiled_kernels_know_no_threads(compiled: cpu_compiled.Library, kernel
 
 
 @needs_compiler
+@pytest.mark.parametrize("shapes", [((2, 2, 5, 7), (3, 2, 3, 3), (1, 1), (1, 1), (1, 1), 1),
+                                    ((2, 2, 5, 7), (2, 1, 3, 3), (1, 1), (1, 1), (1, 1), 2)])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_infinities_stay_where_they_are(compiled: cpu_compiled.Library, kernel: str) -> None:
+def test_infinities_stay_where_they_are(compiled: cpu_compiled.Library, kernel: str, shapes: Any) -> None:
     """What lies beside a strip, or was there before, touches no other element."""
-    shapes = ((2, 2, 5, 7), (3, 2, 3, 3), (1, 1), (1, 1), (1, 1), 1)
     out, arrays, options = call(kernel, shapes, np.float32, bias=False)
-    other, others, _ = call(kernel, ((2, 2, 5, 7), (3, 2, 3, 3), (1, 1), (1, 1), (1, 1), 1), np.float32, bias=False)
-    others[0].fill(np.inf)
+    other, others, _ = call(kernel, shapes, np.float32, bias=False)
+    for array in filter(lambda a: a is not None, others):
+        array.fill(np.inf)
     compiled.run[kernel](other, *others, **options)  # leaves infinities in the threads' scratch
-    arrays[0][0, 0, 0, 0] = np.inf
+    arrays[-1 if kernel == "conv2d_weight_grad" else 0][0, 0, 2, 6] = np.inf
     expected = np.empty_like(out)
     assert compiled.run[kernel](out, *arrays, **options)
     get("cpu").run_numpy(kernel, expected, tuple(arrays), options)
