@@ -223,6 +223,16 @@ def test_an_archive_with_other_contents_is_refused(
         tl.data.EMNIST(tmp_path)
 
 
+def test_a_mirror_cannot_fill_the_disk() -> None:
+    stream = io.BytesIO()
+    limited = downloads._Limited(stream, 10)
+    limited.write(b"12345")
+    limited.write(b"67890")
+    with pytest.raises(FileFormatError, match="more bytes than the data have"):
+        limited.write(b"1")
+    assert stream.getvalue() == b"1234567890"
+
+
 def test_letters_are_downloaded(server: Server, monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
     mirrors = [server.mirror(name, {"gzip.zip": data}) for name, data in (("long", LETTERS * 2), ("good", LETTERS))]
     monkeypatch.setattr(emnist, "MIRRORS", mirrors)

@@ -203,6 +203,8 @@ def test_bytes_become_floats_and_back() -> None:
     scaled = T.ToDtype(tl.float32, scale=True)(values)
     np.testing.assert_array_equal(scaled.numpy(), np.arange(256, dtype=np.float32).reshape(16, 16) / 255)
     assert T.ToDtype(tl.uint8, scale=True)(scaled).tolist() == values.tolist()
+    shares = T.ToDtype(tl.uint8, scale=True)(tl.tensor([[0.0039, 0.0040, 0.5, 0.9960, 0.9970]]))
+    assert shares.tolist() == [[0, 1, 127, 254, 255]], "256 equal shares of 0..1"
     assert T.ToDtype(tl.float64)(values).tolist() == values.tolist()
     assert T.ToDtype(tl.float64, scale=True)(scaled).dtype is tl.float64
     with pytest.raises(DTypeError, match=r"between uint8 and floats, got tensorlite.int32"):
