@@ -6,10 +6,10 @@
 //
 // A block has a tile of TILE queries and TILE keys in hand, never all scores. Its warps share the tile's rows, and each
 // score is a cell that one thread keeps in a register. Which cells are whose is said by a type of cells:
-//   Number                 the type of a cell, in which is computed
-//   at[ROWS][COLUMNS]      the cells of a thread
-//   row(i), column(j)      where they are in the tile
-//   LANES                  neighbouring lanes that share a row
+//   Number               the type of a cell, in which is computed
+//   at(i, j)             a cell of the thread, of ROWS x COLUMNS
+//   row(i), column(j)    where that is in the tile
+//   LANES                neighbouring lanes that share a row
 #pragma once
 #include "softmax.cuh"
 
@@ -27,9 +27,9 @@ template <class T>
 struct Matrix {
   T* data;
   i64 row, column;  // strides
-  i64 rows, columns;
+  int rows, columns;
 
-  FN Matrix from(i64 first_row, i64 first_column) const {
+  FN Matrix from(int first_row, int first_column) const {
     return {data + first_row * row + first_column * column, row, column, rows - first_row, columns - first_column};
   }
 };
@@ -42,7 +42,7 @@ struct Head {
 template <class T, class Data>
 FN Matrix<T> matrix_of(Data* data, const Strides& strides, Head head, i64 rows, i64 columns) {
   return {static_cast<T*>(data) + head.batch * strides.batch + head.number * strides.head, strides.row, strides.column,
-          rows, columns};
+          int(rows), int(columns)};
 }
 
 enum MaskKind : i64 { NO_MASK, MAY_ATTEND, ADDED };  // the latter two: of bools, and of numbers to add to the scores
@@ -62,18 +62,18 @@ struct Problem {
   FN Head head_of_keys(Head head) const { return {head.batch, head.number / group()}; }
 
   // How many keys any of the TILE queries from `query` on may attend to.
-  FN i64 keys_of_tile(i64 query) const { return is_causal ? min(keys, query + TILE) : keys; }
+  FN int keys_of_tile(int query) const { return is_causal ? min(int(keys), query + TILE) : int(keys); }
 };
 
 // What a block computes: a tile of the rows of a head, and a slice of their columns.
 struct Part {
-  i64 tile, slice;
+  int tile, slice;
   Head head;
 
   FN Part(const Problem& problem, i64 heads) {
     const u32 slice_and_head = blockIdx.x / u32(problem.tiles), number = slice_and_head / u32(problem.slices);
-    tile = blockIdx.x - slice_and_head * u32(problem.tiles);
-    slice = slice_and_head - number * u32(problem.slices);
+    tile = int(blockIdx.x - slice_and_head * u32(problem.tiles));
+    slice = int(slice_and_head - number * u32(problem.slices));
     head.batch = number / u32(heads);
     head.number = number - u32(head.batch) * u32(heads);
   }
@@ -98,12 +98,12 @@ class Mask {
         offset_(head.batch * problem.mask_at.batch + head.number * problem.mask_at.head) {}
 
   // Whether that is 0 all over the tile that begins there.
-  FN bool is_absent(i64 query, i64 key) const {
+  FN bool is_absent(int query, int key) const {
     const bool is_inside = query + TILE <= problem_.queries && key + TILE <= problem_.keys;
     return problem_.mask_kind == NO_MASK && is_inside && (!problem_.is_causal || key + TILE <= query + 1);
   }
 
-  FN C operator()(i64 query, i64 key) const {
+  FN C operator()(int query, int key) const {
     if (query >= problem_.queries || key >= problem_.keys || (problem_.is_causal && key > query)) {
       return Limits<C>::lowest();
     }
@@ -125,7 +125,7 @@ FN void each_cell(Cells& cells, Visit visit) {
 #pragma unroll
   for (int i = 0; i < Cells::ROWS; ++i) {
 #pragma unroll
-    for (int j = 0; j < Cells::COLUMNS; ++j) visit(cells.at[i][j], cells.row(i), cells.column(j));
+    for (int j = 0; j < Cells::COLUMNS; ++j) visit(cells.at(i, j), cells.row(i), cells.column(j));
   }
 }
 
@@ -135,7 +135,7 @@ FN void scale_rows(Cells& cells, const typename Cells::Number (&factor)[Cells::R
 #pragma unroll
   for (int i = 0; i < Cells::ROWS; ++i) {
 #pragma unroll
-    for (int j = 0; j < Cells::COLUMNS; ++j) cells.at[i][j] *= factor[i];
+    for (int j = 0; j < Cells::COLUMNS; ++j) cells.at(i, j) *= factor[i];
   }
 }
 
@@ -169,14 +169,19 @@ class RunningSoftmax {
     C shrink[Cells::ROWS];
 #pragma unroll
     for (int i = 0; i < Cells::ROWS; ++i) {
-      C higher = fold_row<formulas::maximum, Cells>(fold_piece<formulas::maximum>(cells.at[i]));
-      higher = formulas::maximum{}(top_[i], higher);
+      C higher = cells.at(i, 0);
+#pragma unroll
+      for (int j = 1; j < Cells::COLUMNS; ++j) higher = formulas::maximum{}(higher, cells.at(i, j));
+      higher = formulas::maximum{}(top_[i], fold_row<formulas::maximum, Cells>(higher));
       const C shift = shift_of(higher);
       shrink[i] = ::exp2(top_[i] - shift);
       top_[i] = higher;
+      total_[i] *= shrink[i];
 #pragma unroll
-      for (int j = 0; j < Cells::COLUMNS; ++j) cells.at[i][j] = ::exp2(cells.at[i][j] - shift);
-      total_[i] = total_[i] * shrink[i] + fold_piece<formulas::add>(cells.at[i]);
+      for (int j = 0; j < Cells::COLUMNS; ++j) {
+        cells.at(i, j) = ::exp2(cells.at(i, j) - shift);
+        total_[i] += cells.at(i, j);
+      }
     }
     scale_rows(sums, shrink);
   }
@@ -193,12 +198,14 @@ class RunningSoftmax {
     scale_rows(sums, factor);
   }
 
-  // Writes the logarithms, to base e, of the rows' sums of exponentials.
+  // Writes the logarithms, to base e, of the rows' sums of exponentials: inf for a row that attends to nothing, so that
+  // its weights, found again, are 0.
   FN void store(const Matrix<C>& out) const {
 #pragma unroll
     for (int i = 0; i < Cells::ROWS; ++i) {
-      const bool is_mine = Cells::column(0) == 0 && Cells::row(i) < out.rows;
-      if (is_mine) out.data[Cells::row(i) * out.row] = shift_of(top_[i]) * C(LN_2) + ::log(total_[i]);
+      if (Cells::column(0) != 0 || Cells::row(i) >= out.rows) continue;
+      out.data[Cells::row(i) * out.row] =
+          total_[i] == C(0) ? Limits<C>::highest() : top_[i] * C(LN_2) + ::log(total_[i]);
     }
   }
 
@@ -206,6 +213,27 @@ class RunningSoftmax {
   C top_[Cells::ROWS];
   C total_[Cells::ROWS];  // of this thread's cells, until the end
 };
+
+// Makes logits to base 2 of products: times the scale, plus the mask. With `AreKeys` the rows of the tile are keys, else
+// queries. The mask passes through shared memory, by one loop and not by a thread's cells, each of which would keep
+// addresses. `scratch` is by column and row of the tile.
+template <bool AreKeys, int THREADS, class Cells, class C, int PITCH, class T>
+FN void make_logits(C (&scratch)[TILE][PITCH], Cells& cells, const Mask<T>& mask, int query, int key) {
+  each_cell(cells, [&](C& cell, int, int) { cell *= mask.scale; });
+  if (mask.is_absent(query, key)) return;
+#pragma unroll 1
+  for (int n = int(threadIdx.x); n < TILE * TILE; n += THREADS) {
+    const int of_query = n / TILE, of_key = n % TILE;
+    const C added = mask(query + of_query, key + of_key);
+    if constexpr (AreKeys) scratch[of_query][of_key] = added;
+    else scratch[of_key][of_query] = added;
+  }
+  __syncthreads();
+  each_cell(cells, [&](C& cell, int row, int column) {
+    const C added = scratch[column][row];
+    cell = added == Limits<C>::lowest() ? added : cell + added;  // what may not be seen may be NaN
+  });
+}
 
 // Write the cells that lie within a matrix, times a factor.
 template <class Cells, class T>
@@ -215,10 +243,10 @@ FN void store(const Matrix<T>& out, Cells& cells, typename Cells::Number factor)
   });
 }
 
-// The weight of a logit, to base 2, in a row with this logarithm of the sum. That is -inf where there is no logit but -inf.
+// The weight of a logit, to base 2, in a row with this logarithm of the sum, to base e.
 template <class C>
 FN C weight_of(C logit, C log_sum) {
-  return logit == Limits<C>::lowest() ? C(0) : ::exp2(logit - log_sum * C(LOG2_E));
+  return ::exp2(logit - log_sum * C(LOG2_E));
 }
 
 // --- arguments: packed by tensorlite/backends/kernels/attention.py ---------------------------------------------------
@@ -248,11 +276,11 @@ class RowNumbers {
       : log_sums_(matrix_of<const C>(args.log_sums, args.log_sums_at, head, args.problem.queries, 1)),
         deltas_(matrix_of<const C>(args.deltas, args.deltas_at, head, args.problem.queries, 1)) {}
 
-  FN C log_sum(i64 query) const { return at(log_sums_, query); }
-  FN C delta(i64 query) const { return at(deltas_, query); }
+  FN C log_sum(int query) const { return at(log_sums_, query); }
+  FN C delta(int query) const { return at(deltas_, query); }
 
  private:
-  static FN C at(const Matrix<const C>& numbers, i64 query) {
+  static FN C at(const Matrix<const C>& numbers, int query) {
     return query < numbers.rows ? numbers.data[query * numbers.row] : C(0);
   }
 

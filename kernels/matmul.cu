@@ -24,7 +24,7 @@ constexpr int STEP = 16;  // elements along k in shared memory
 
 // EDGE x EDGE threads compute EACH x EACH elements each. These lie EDGE apart, so that a warp reads neighbours.
 template <class T, int EDGE, int EACH>
-__global__ void __launch_bounds__(EDGE * EDGE) matmul(const Matmul args) {
+__global__ void __launch_bounds__(EDGE * EDGE, 1) matmul(const Matmul args) {
   constexpr int TILE = EDGE * EACH;
   __shared__ Compute<T> x_strip[STEP][TILE + 1], y_strip[STEP][TILE + 1];
 

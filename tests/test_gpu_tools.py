@@ -97,7 +97,7 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     finished = make_gpu(tmp_path, "--dry-run", "--commit", "abc")
     summary = json.loads((tmp_path / "summary.json").read_text())
     ended = {step["step"]: step["outcome"] for step in summary["steps"]}
-    names = ("tests", "memcheck", "racecheck", "bandwidth", "conv", "step", "mnist")
+    names = ("tests", "memcheck", "racecheck", "bandwidth", "conv", "attention", "step", "mnist")
     assert ended == dict.fromkeys(names, "ok"), finished.stdout
     assert finished.returncode == 0
     assert summary["dry_run"] and summary["commit"] == "abc" and summary["device"] == "cuda:sim"
@@ -107,7 +107,9 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert not any(row["reached"] for row in bandwidth["rows"]), "the speed of a simulation is not judged"
     convolutions = json.loads((tmp_path / "gpu_conv.json").read_text())["results"]
     assert len(convolutions) == 6
-    assert all(case["measured"]["tensorlite"]["device_us"] > 0 for case in convolutions)
+    attention = json.loads((tmp_path / "gpu_attention.json").read_text())["results"]
+    assert len(attention) == 4 and all(case["difference"] is not None for case in attention)
+    assert all(case["measured"]["tensorlite"]["device_us"] > 0 for case in (*convolutions, *attention))
     step = json.loads((tmp_path / "gpu_step.json").read_text())
     assert step["results"]["tensorlite"]["step_us"] > 0 and step["results"]["tensorlite-captured"]["step_us"] > 0
     assert step["missing"]["torch-graph"] == "not for device cpu" and not step["ratios"]
@@ -202,18 +204,26 @@ def test_the_device_is_kept_busy_until_all_calls_are_queued(monkeypatch: pytest.
     assert log.count("occupy") >= 9 and log[-5:] == ["occupy", "event", "calls", "event", "wait"]
 
 
-def test_convolutions_that_differ_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    conv = imported("gpu_conv", "benchmarks", monkeypatch)
-    case = {"layer": "LeNet, first", "batch": 64, "precision": "float32", "name": "forward"}
+def test_cases_that_differ_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = imported("gpu_cases", "benchmarks", monkeypatch)
 
     def result(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         answers = {"tensorlite": ours, "torch": theirs}
-        return {**case, "difference": conv.difference(answers), "measured": answers}
+        case = {"layer": "LeNet, first", "batch": 64, "precision": "float32", "name": "forward"}
+        return {"case": case, "difference": cases.difference(answers), "measured": answers}
 
     good, other = ({"elements": [1.0, -2.0 + error], "device_us": 2.0} for error in (0.0, 1e-3))
-    assert conv.complaints([result(good, good), result(good, {"error": "none left"})]) == []
-    assert conv.complaints([result(other, good), result({"error": "no memory"}, good)]) == [
+    assert cases.complaints([result(good, good), result(good, {"error": "none left"})]) == []
+    assert cases.complaints([result(other, good), result({"error": "no memory"}, good)]) == [
         "wrong: LeNet, first, 64, float32, forward: 5.0e-04 from torch's",
         "wrong: LeNet, first, 64, float32, forward: no memory"]
-    assert conv.summary([result(good, {**good, "device_us": 4.0})]).startswith("time of tensorlite / torch: median 0.5")
+    faster = cases.summary([result(good, {**good, "device_us": 4.0})])
+    assert faster.startswith("time of tensorlite / torch: median 0.5")
+
+
+def test_operations_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, attention = (imported(name, "benchmarks", monkeypatch) for name in ("gpu_conv", "gpu_attention"))
     assert conv.LAYERS["64 to 64, 3x3"].flops(2) == 2 * 2 * 64 * 32 * 32 * 64 * 9
+    shape = attention.Shape(2, 3, 10, 8, False)
+    assert shape.flops(False) == 2 * (2 * 2 * 3 * 10 * 10 * 8) and shape.flops(True) == 7 * (2 * 2 * 3 * 10 * 10 * 8)
+    assert shape._replace(causal=True).flops(False) == shape.flops(False) // 2

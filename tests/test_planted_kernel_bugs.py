@@ -53,8 +53,20 @@ def linear_relu() -> None:
     out.backward(numbers(1, 5))
 
 
+def attend(dtype: tl.dtypes.DType = tl.float32) -> None:
+    q, k = numbers(1, 1, 3, 20).to(dtype).requires_grad_(), numbers(1, 1, 66, 20).to(dtype).requires_grad_()
+    F.scaled_dot_product_attention(q, k, k).backward(q.detach())
+
+
+def attend_under_mask() -> None:
+    F.scaled_dot_product_attention(numbers(1, 1, 3, 4), numbers(1, 1, 3, 4), numbers(1, 1, 3, 4), is_causal=True)
+
+
 # Per file, calls that run its kernels with barriers.
 CALLS: dict[str, Callable[[], Any]] = {
+    "attention.cuh": attend_under_mask,
+    "attention_mma.cuh": lambda: attend(tl.float16),
+    "attention_strips.cuh": attend,
     "columns.cuh": lambda: numbers(3000, 3).sum(0),
     "conv_tiles.cu": lambda: tl.conv2d(numbers(1, 24, 3, 4), numbers(8, 24, 2, 2)),
     "layer_norm.cu": layer_norm,

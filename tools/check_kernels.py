@@ -42,6 +42,8 @@ BUDGETS = {  # template -> registers, for float64 the second number
     "long_rows": (96, 112), "long_rows_grad": (112, 128), "long_rows_weight_grad": (96, 120),  # a piece of a row
     "cross_entropy": (96, 96),  # likewise
     "matmul": (128, 128),  # a tile of the product in registers
+    "attention": (248, 248),  # a tile of scores, one of the result, and on tensor cores one of q
+    "attention_query_grad": (255, 255), "attention_key_grad": (255, 255),  # and one tile or two more
     "add_chunks": (128, 72),  # many rows under way at a time
     "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
     "fold_stretches": (80, 80),  # packs of two arrays under way, and two sums

@@ -5,11 +5,11 @@
     make gpu ARGS=--dry-run             # every step on "cuda:sim" and tiny sizes; the figures mean nothing
 
 The steps: the tests of device "cuda"; compute-sanitizer's memcheck and racecheck over a sample of the tests of kernels
-and of capture; GB/s of every kernel; convolutions beside cuDNN; a training step, captured and eager, beside torch,
-torch.compile, CUDA graphs, JAX and CuPy; MNIST to 98 %. Each has a time limit and a process group of its own, and runs
-whatever became of the ones before. Results go to $OUT, or else to benchmarks/results/gpu-<name>-<date>: summary.json,
-op_bandwidth.json, gpu_conv.json, gpu_step.json, mnist_job.json and log.txt. The exit status is 0 if no step failed; a
-step that cannot run here, for want of a tool, is listed as missing.
+and of capture; GB/s of every kernel; convolutions and attention beside torch's; a training step, captured and eager,
+beside torch, torch.compile, CUDA graphs, JAX and CuPy; MNIST to 98 %. Each has a time limit and a process group of its
+own, and runs whatever became of the ones before. Results go to $OUT, or else to benchmarks/results/gpu-<name>-<date>:
+summary.json, op_bandwidth.json, gpu_conv.json, gpu_attention.json, gpu_step.json, mnist_job.json and log.txt. The exit
+status is 0 if no step failed; a step that cannot run here, for want of a tool, is listed as missing.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def test_steps(device: str, dry_run: bool) -> list[Step]:
     summary = r"\d+ (?:passed|failed|skipped).* in .*"
     kernel_tests = [str(path.relative_to(ROOT)) for pattern in ("test_kernels_*.py", "test_capture*.py")
                     for path in sorted((ROOT / "tests").glob(pattern))]
-    tests = pytest_command(device, *((2, kernel_tests) if dry_run else (95, ["tests"])), parallel=not dry_run)
-    listed = [Step("tests", tests, 120, summary, without_pytest)]
+    tests = pytest_command(device, *((2, kernel_tests) if dry_run else (80, ["tests"])), parallel=not dry_run)
+    listed = [Step("tests", tests, 105, summary, without_pytest)]
     found = sanitizer()
     missing = without_pytest or (None if dry_run or found else "compute-sanitizer is not installed")
     for tool, seconds in (("memcheck", 35), ("racecheck", 25)):
@@ -96,28 +96,32 @@ def test_steps(device: str, dry_run: bool) -> list[Step]:
 
 def benchmark_steps(device: str, out: Path, dry_run: bool) -> list[Step]:
     """The benchmarks."""
-    bandwidth: Sequence[str] = ("--seconds", "75")
+    bandwidth: Sequence[str] = ("--seconds", "65")
     convolutions: Sequence[str] = ()
+    attention: Sequence[str] = ("--samples", "5")
     step: Sequence[str] = ()
     mnist: Sequence[str] = ("--jobs", "five-epochs", "--runs", "2")
     if dry_run:
         bandwidth = ("--elements", "2048", "--rows", *DRY_RUN_ROWS)
         convolutions = ("--layers", "LeNet, second", "--batches", "1", "--precisions", "float32", "bfloat16",
                         "--samples", "1")
+        attention = ("--shapes", "tiny", "--precisions", "float32", "bfloat16", "--samples", "1")
         step = ("--hidden", "16", "16", "--batch", "4", "--seconds", "0", "--rounds", "1",
                 "--subjects", "torch", "torch-graph", "jax")
         mnist = ("--jobs", "five-epochs", "--runs", "1", "--epochs", "1", "--digits", "64", "--batch", "32",
                  "--hidden", "8", "--subjects", "tensorlite")
     to = {name: ("--device", device, "--json", str(out / f"{name}.json"))
-          for name in ("op_bandwidth", "gpu_conv", "gpu_step", "mnist_job")}
+          for name in ("op_bandwidth", "gpu_conv", "gpu_attention", "gpu_step", "mnist_job")}
     return [
-        Step("bandwidth", python("benchmarks/op_bandwidth.py", *to["op_bandwidth"], *bandwidth), 100,
+        Step("bandwidth", python("benchmarks/op_bandwidth.py", *to["op_bandwidth"], *bandwidth), 90,
              r"at \d+ elements .*|\d+ elements; a copy .*|below: .*|error in .*|not measured within.*"),
-        Step("conv", python("benchmarks/gpu_conv.py", *to["gpu_conv"], *convolutions), 40,
+        Step("conv", python("benchmarks/gpu_conv.py", *to["gpu_conv"], *convolutions), 35,
              r"time of .* cases|\d+ cases.*|wrong: .*|left out: .*"),
-        Step("step", python("benchmarks/gpu_step.py", *to["gpu_step"], *step), 80,
+        Step("attention", python("benchmarks/gpu_attention.py", *to["gpu_attention"], *attention), 45,
+             r"time of .* cases|\d+ cases.*|wrong: .*|left out: .*"),
+        Step("step", python("benchmarks/gpu_step.py", *to["gpu_step"], *step), 70,
              r"tensorlite-captured / .*|tensorlite[\w-]* +[\d.]+ us.*|left out: .*"),
-        Step("mnist", python("benchmarks/mnist_job.py", *to["mnist_job"], *mnist), 65,
+        Step("mnist", python("benchmarks/mnist_job.py", *to["mnist_job"], *mnist), 60,
              r"five-epochs: .* in all; .*|.*the sample of.*"),
     ]
 

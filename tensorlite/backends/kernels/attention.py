@@ -9,15 +9,19 @@ import numpy as np
 
 from ...errors import ShapeError
 from .. import NARROW, Array
+from ..precision import get_float32_matmul_precision
 from . import WARP, Grid, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
 from .layout import LARGE, c_type, element_strides
 
 FILE = "attention.cu"
 TILE = 64  # queries and keys that a block has in hand
+_TEMPLATES = ("attention", "attention_query_grad", "attention_key_grad")
 
-# Template -> columns of a block's result: a derivative has registers for fewer.
-_WIDTHS = {"attention": (32, 64, 128), "attention_query_grad": (32, 64), "attention_key_grad": (32, 64)}
+# Element type -> sizes of a head that stay in registers on tensor cores; larger ones go without these.
+_HEADS = {"f16": (64, 128), "bf16": (64, 128), "float": (64,)}
+
+_LONGEST = LARGE // 2  # of what a kernel counts in 32 bits, a tile beyond the end included
 _NO_MASK, _MAY_ATTEND, _ADDED = range(3)
 _STRIDES = "4q"
 _PROBLEM = "d10q" + _STRIDES  # behind the address of the mask
@@ -31,7 +35,7 @@ def attention(backend: KernelBackend, kernel: str, out: Any, args: tuple[Any, ..
     if not log_sums.size:
         return
     arrays = (values, log_sums, q, k, v)
-    key = (kernel, *_key(arrays, mask), params["scale"], params["causal"])
+    key = (kernel, *_key(arrays, mask), params["scale"], params["causal"], get_float32_matmul_precision())
     plan = backend.plans.get(key)
     if plan is None:
         _require_dtypes(kernel, (q, k, v, values), mask, log_sums)
@@ -43,7 +47,7 @@ def attention(backend: KernelBackend, kernel: str, out: Any, args: tuple[Any, ..
 class Grad(NamedTuple):
     """The launches of the derivatives: the sums that both others need; of q; of k and v. None where it is empty."""
 
-    deltas: Plan
+    deltas: Plan | None
     queries: Plan | None
     keys: Plan | None
 
@@ -54,14 +58,14 @@ def attention_grad(backend: KernelBackend, kernel: str, out: Any, args: tuple[An
     g, q, k, v, mask, values, log_sums = args
     deltas = backend.empty(log_sums.shape, log_sums.dtype)
     arrays = (*out, g, q, k, v, log_sums, deltas)
-    key = (kernel, *_key((*arrays, values), mask), params["scale"], params["causal"])
+    key = (kernel, *_key((*arrays, values), mask), params["scale"], params["causal"], get_float32_matmul_precision())
     plan = backend.plans.get(key)
     if plan is None:
         _require_dtypes(kernel, (g, q, k, v, values, *out), mask, log_sums)
         problem = _Problem(kernel, q, k, v, mask, params["scale"], params["causal"])
         plan = backend.remember(key, _plan_grad(backend, problem, arrays, values))
     of_rows = (deltas, g, values)
-    if deltas.size:
+    if plan.deltas is not None:
         backend.start(plan.deltas, of_rows, *map(backend.address, of_rows))
     for part in (plan.queries, plan.keys):
         if part is not None:
@@ -70,15 +74,20 @@ def attention_grad(backend: KernelBackend, kernel: str, out: Any, args: tuple[An
 
 def _plan_grad(backend: KernelBackend, problem: _Problem, arrays: Sequence[Array], values: Array) -> Grad:
     q_grad, k_grad, v_grad, g, q, k, v, _, deltas = arrays
+    return Grad(
+        _plan_deltas(backend, problem, deltas, g, values) if deltas.size else None,
+        problem.plan(backend, "attention_query_grad", arrays, q, q.shape[3]) if q_grad.size else None,
+        problem.plan(backend, "attention_key_grad", arrays, k, max(q.shape[3], v.shape[3]))
+        if k_grad.size or v_grad.size else None)
+
+
+def _plan_deltas(backend: KernelBackend, problem: _Problem, deltas: Array, g: Array, values: Array) -> Plan:
     grid, block = one_dimensional(deltas.size * WARP)
-    rows = [deltas.size, q.shape[1], q.shape[2], g.shape[3], *_strides(g), *_strides(values)]
-    queries = problem.plan(backend, "attention_query_grad", arrays, q, q.shape[3]) if q_grad.size else None
-    keys = (problem.plan(backend, "attention_key_grad", arrays, k, max(q.shape[3], v.shape[3]))
-            if k_grad.size or v_grad.size else None)
-    name = c_type(q.dtype)
-    deltas_plan = backend.plan(Instance(FILE, f"attention_deltas<{name}>"), "PPP", "4q" + _STRIDES * 2, rows,
-                               problem.checked(grid), block, siblings=_siblings(name))
-    return Grad(deltas_plan, queries, keys)
+    name = c_type(g.dtype)
+    return backend.plan(
+        Instance(FILE, f"attention_deltas<{name}>"), "PPP", "4q" + _STRIDES * 2,
+        [deltas.size, *g.shape[1:], *_strides(g), *_strides(values)], problem.checked(grid), block,
+        siblings=_siblings(name))
 
 
 class _Problem(NamedTuple):
@@ -95,15 +104,21 @@ class _Problem(NamedTuple):
     def plan(self, backend: KernelBackend, template: str, arrays: Sequence[Array], rows: Array, columns: int) -> Plan:
         """The launch of a template that computes so many columns for the rows of q or of k; `arrays` in its order."""
         name = c_type(self.q.dtype)
-        widths = _WIDTHS[template]
-        width = next((w for w in widths if w >= columns), widths[-1])
-        tiles, slices = -(-rows.shape[2] // TILE), max(-(-columns // width), 1)
+        engines = self._engines(backend, template, name)
+        engine = next((e for e in engines if e.width >= columns), engines[-1])
+        tiles, slices = -(-rows.shape[2] // TILE), max(-(-columns // engine.width), 1)
         grid = self.checked((rows.shape[0] * rows.shape[1] * tiles * slices, 1, 1))
         return backend.plan(
-            Instance(FILE, _expression(template, name, width)), "P" * (len(arrays) + 1),
-            _PROBLEM + _STRIDES * len(arrays),
+            Instance(FILE, f"{template}<{engine.name}>"), "P" * (len(arrays) + 1), _PROBLEM + _STRIDES * len(arrays),
             [*self.packed(tiles, slices), *[stride for a in arrays for stride in _strides(a)]],
-            grid, _block(name), siblings=_siblings(name))
+            grid, (engine.threads, 1, 1), siblings=_siblings(name))
+
+    def _engines(self, backend: KernelBackend, template: str, name: str) -> list[_Engine]:
+        """How the products may be computed, by width; the last one serves wider results by slices."""
+        size = max(self.q.shape[3], self.v.shape[3])
+        allowed = backend.tensor_cores and (name != "float" or get_float32_matmul_precision() != "highest")
+        heads = [head for head in _HEADS.get(name, ()) if head >= size] if allowed else []
+        return [_tensor_cores(template, name, heads[0])] if heads else _strips(template, name)
 
     def packed(self, tiles: int, slices: int) -> list[Any]:
         """The fields of a `Problem` of kernels/attention.cuh."""
@@ -114,10 +129,11 @@ class _Problem(NamedTuple):
                 *((0,) * 4 if mask is None else _strides(mask))]
 
     def checked(self, grid: Grid) -> Grid:
-        """The grid itself. Raises ShapeError for more blocks than a launch may have."""
-        if grid[0] >= LARGE:
+        """The grid itself. Raises ShapeError for more blocks than a launch may have, or lengths of a billion."""
+        longest = max(*self.q.shape[2:], *self.v.shape[2:])
+        if grid[0] >= LARGE or longest >= _LONGEST:
             raise ShapeError(f"{self.kernel}: q {self.q.shape} and k {self.k.shape} take {grid[0]} blocks of a GPU, "
-                             f"and a launch may have {LARGE - 1}; split the batch")
+                             f"and a launch may have {LARGE - 1}, with lengths below {_LONGEST}; split the batch")
         return grid
 
 
@@ -151,16 +167,28 @@ def _strides(array: Array) -> tuple[int, ...]:
 # --- instances ------------------------------------------------------------------------------------------------------
 
 
-def _block(name: str) -> Grid:
-    return (256 if name == "double" else 128, 1, 1)
+class _Engine(NamedTuple):
+    """How a kernel multiplies: a type of kernels/attention_*.cuh, the columns of a block's result, and its threads."""
+
+    name: str
+    width: int
+    threads: int
 
 
-def _expression(template: str, name: str, width: int) -> str:
-    return f"{template}<{name}, {width}>"
+def _tensor_cores(template: str, name: str, head: int) -> _Engine:
+    width = head if template == "attention" else 32 if (template, name) == ("attention_key_grad", "float") else 64
+    return _Engine(f"TensorCores<{name}, {head}, {width}>", width, 128)
+
+
+def _strips(template: str, name: str) -> list[_Engine]:
+    widths = (64,) if name in ("f16", "bf16") else (32, 64, 128) if template == "attention" else (32, 64)
+    return [_Engine(f"Strips<{name}, {width}>", width, 256 if name == "double" else 128) for width in widths]
 
 
 def _siblings(name: str) -> list[str]:
-    return [*[_expression(template, name, width) for template, widths in _WIDTHS.items() for width in widths],
+    engines = {template: [*_strips(template, name), *[_tensor_cores(template, name, head)
+                                                      for head in _HEADS.get(name, ())]] for template in _TEMPLATES}
+    return [*[f"{template}<{engine.name}>" for template in _TEMPLATES for engine in engines[template]],
             f"attention_deltas<{name}>"]
 
 
