@@ -16,8 +16,13 @@ from .layout import LARGE, c_type, element_strides
 
 FILE = "attention.cu"
 TILE = 64  # queries and keys that a block has in hand
-_TEMPLATES = ("attention", "attention_query_grad", "attention_key_grad")
 
+# Template -> element type -> columns of a block's result, multiplied in computing type; derivatives hold more besides.
+_WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "attention": {"f16": (64,), "bf16": (64,), "float": (32, 64, 128), "double": (32, 64, 128)},
+    "attention_query_grad": {"f16": (64,), "bf16": (64,), "float": (32, 64), "double": (32, 64)},
+    "attention_key_grad": {"f16": (64,), "bf16": (64,), "float": (32, 64), "double": (32,)},
+}
 # Element type -> sizes of a head that stay in registers on tensor cores; larger ones go without these.
 _HEADS = {"f16": (64, 128), "bf16": (64, 128), "float": (64,)}
 
@@ -176,19 +181,21 @@ class _Engine(NamedTuple):
 
 
 def _tensor_cores(template: str, name: str, head: int) -> _Engine:
-    width = head if template == "attention" else 32 if (template, name) == ("attention_key_grad", "float") else 64
+    width = head if template == "attention" else 64
+    if (template, name) == ("attention_key_grad", "float"):  # whose operands take twice the registers
+        width = 32
     return _Engine(f"TensorCores<{name}, {head}, {width}>", width, 128)
 
 
 def _strips(template: str, name: str) -> list[_Engine]:
-    widths = (64,) if name in ("f16", "bf16") else (32, 64, 128) if template == "attention" else (32, 64)
-    return [_Engine(f"Strips<{name}, {width}>", width, 256 if name == "double" else 128) for width in widths]
+    threads = 256 if name == "double" else 128
+    return [_Engine(f"Strips<{name}, {width}>", width, threads) for width in _WIDTHS[template][name]]
 
 
 def _siblings(name: str) -> list[str]:
     engines = {template: [*_strips(template, name), *[_tensor_cores(template, name, head)
-                                                      for head in _HEADS.get(name, ())]] for template in _TEMPLATES}
-    return [*[f"{template}<{engine.name}>" for template in _TEMPLATES for engine in engines[template]],
+                                                      for head in _HEADS.get(name, ())]] for template in _WIDTHS}
+    return [*[f"{template}<{engine.name}>" for template in _WIDTHS for engine in engines[template]],
             f"attention_deltas<{name}>"]
 
 
