@@ -310,7 +310,8 @@ def test_accesses_are_checked(engine: str) -> None:
     backend: Any = get("cuda:sim")
     try:
         simulator.check(check, backend, engine, Sizes(66, 3, 5, 3), chosen((1, 1, 66, 3)), schedules=2)
-        simulator.check(check, backend, engine, Sizes(3, 66, 8, 8, heads=2), causal=True, schedules=1)
+        simulator.check(check, backend, engine, Sizes(3, 66, 8, 8), causal=True, layouts=("misaligned",) * 4,
+                        schedules=1)
     finally:
         backend.tensor_cores = True
         tl.set_float32_matmul_precision("highest")

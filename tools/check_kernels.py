@@ -175,6 +175,8 @@ def sixteen_bytes(instance: Instance) -> tuple[bool, bool]:
         return int(width) * SIZES[element] == 16, False
     if (instance.file, name) in (("optimizer.cu", "packed"), ("amp.cu", "unscale")):
         return True, True
+    if instance.file == "attention.cu":
+        return "TensorCores" in instance.expression, False
     if (instance.file, name) == ("dropout.cu", "dense"):
         return 4 * SIZES[arguments[-1]] >= 16, 4 * SIZES[arguments[-1]] >= 16
     if instance.file == "batch_norm.cu" and name in ("fold_stretches", "normalise", "slope"):
