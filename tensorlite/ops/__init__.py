@@ -197,6 +197,8 @@ from .order import kthvalue as kthvalue
 from .order import logcumsumexp as logcumsumexp
 from .order import searchsorted as searchsorted
 from .order import unique as unique
+from .packing import packed_steps as packed_steps
+from .packing import padded_steps as padded_steps
 from .padding import pad as pad
 from .pool import avg_pool2d as avg_pool2d
 from .pool import avg_pool2d_grad as avg_pool2d_grad
@@ -206,8 +208,6 @@ from .pool import max_pool2d_indices as max_pool2d_indices
 from .pool import max_pool2d_pick as max_pool2d_pick
 from .recurrent import gru as gru
 from .recurrent import lstm as lstm
-from .recurrent import packed_steps as packed_steps
-from .recurrent import padded_steps as padded_steps
 from .recurrent import rnn as rnn
 from .reduce import ValuesIndices as ValuesIndices
 from .reduce import all as all
