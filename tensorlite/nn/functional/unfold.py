@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from ... import ops
 from ...errors import ArgumentError, ShapeError
-from ...ops.pool import count_of_windows, pair
+from ...ops.options import pair
+from ...ops.pool import count_of_windows
 from ...ops.unfold import unfold_windows
+from ...ops.wide import widened
 from ...tensor import Tensor
 
 Sizes = int | Sequence[int]
@@ -46,15 +48,16 @@ def fold(input: Tensor, output_size: Sizes, kernel_size: Sizes, dilation: Sizes 
     (rows, columns), (p, q) = geometry.kernel_size, geometry.windows
     if input.ndim not in (2, 3) or input.shape[-2] % (rows * columns) or input.shape[-1] != p * q:
         raise ShapeError(f"fold: expected (N, C·{rows * columns}, {p * q}), or without N, for planes of {plane}, "
-                         f" got {tuple(input.shape)}")
-    x = input.unflatten(-1, (p, q)).unflatten(-3, (-1, rows, columns)).movedim((-4, -3), (-2, -1))
+                         f"got {tuple(input.shape)}")
+    x: Tensor = widened(input)  # so that what both dimensions add up is rounded once
+    x = x.unflatten(-1, (p, q)).unflatten(-3, (-1, rows, columns)).movedim((-4, -3), (-2, -1))
     for dim, size in ((-1, plane[1]), (-2, plane[0])):
         padded = size + 2 * geometry.padding[dim]
         at = x.ndim - 3
         shape = (*x.shape[:at], padded, *x.shape[at + 1:-1])
         x = ops.unfold_add(x, shape=shape, dim=at, step=geometry.stride[dim], dilation=geometry.dilation[dim])
     top, side = geometry.padding
-    return x.narrow(-2, top, plane[0]).narrow(-1, side, plane[1]) if top or side else x
+    return (x.narrow(-2, top, plane[0]).narrow(-1, side, plane[1]) if top or side else x).to(input.dtype)
 
 
 class _Geometry:
