@@ -10,7 +10,7 @@ from .. import ops
 from ..creation import empty
 from ..dtypes import DType
 from ..errors import ArgumentError, ShapeError
-from ..ops.conv import Size
+from ..ops.options import Size
 from ..tensor import Tensor
 from . import functional as F
 from . import init

@@ -22,13 +22,12 @@ from ..backends import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .matmul import require_same_dtype
 from .movement import unsqueeze
+from .options import Size, sizes
 from .padding import pad
 from .reduce import _sum
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
-
-Size = int | Sequence[int]
 
 
 # --- the primitives --------------------------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 def _convolve(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: Size, padding: Size | str,
               dilation: Size, groups: int) -> Any:
     _require_operands(name, ndim, input, weight, bias)
-    strides, dilations = _positive(name, "stride", stride, ndim), _positive(name, "dilation", dilation, ndim)
+    strides, dilations = sizes(name, "stride", stride, ndim, 1), sizes(name, "dilation", dilation, ndim, 1)
     channels = weight.shape[1] * groups
     if groups < 1 or weight.shape[0] % groups:
         raise ShapeError(f"{name}: groups={groups} must be positive and divide the {weight.shape[0]} output channels "
@@ -169,8 +168,8 @@ def _convolve(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: 
 def _spread(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: Size, padding: Size,
             output_padding: Size, groups: int, dilation: Size) -> Any:
     _require_operands(name, ndim, input, weight, bias)
-    strides, dilations = _positive(name, "stride", stride, ndim), _positive(name, "dilation", dilation, ndim)
-    paddings, extra = _counts(name, "padding", padding, ndim), _counts(name, "output_padding", output_padding, ndim)
+    strides, dilations = sizes(name, "stride", stride, ndim, 1), sizes(name, "dilation", dilation, ndim, 1)
+    paddings, extra = sizes(name, "padding", padding, ndim, 0), sizes(name, "output_padding", output_padding, ndim, 0)
     if groups < 1 or weight.shape[0] % groups:
         raise ShapeError(f"{name}: groups={groups} must be positive and divide the {weight.shape[0]} input channels "
                          f"of weight {tuple(weight.shape)}")
@@ -214,12 +213,12 @@ def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) 
         if not isinstance(operand, Var):
             raise DTypeError(f"{name}: expected a Tensor, got {type(operand).__name__}; wrap it in tl.tensor(...)")
         require_same_dtype(name, input, operand)
-    if input.array.dtype.kind != "f" and input.array.dtype.char != "E":
-        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}")
-    if weight.ndim != ndim + 2 or input.array.ndim not in (ndim + 1, ndim + 2):
+    if not input.dtype.is_floating_point:
+        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}; convert with .float()")
+    if weight.ndim != ndim + 2 or input.ndim not in (ndim + 1, ndim + 2):
         layout = "(N, C, H, W) or (C, H, W)" if ndim == 2 else "(N, C, L) or (C, L)"
         raise ShapeError(f"{name}: expected input {layout} and a weight of {ndim + 2} dimensions, got input "
-                         f"{tuple(input.array.shape)} and weight {tuple(weight.shape)}")
+                         f"{tuple(input.shape)} and weight {tuple(weight.shape)}")
 
 
 def _require_bias(name: str, bias: Any, channels: int) -> None:
@@ -227,26 +226,12 @@ def _require_bias(name: str, bias: Any, channels: int) -> None:
         raise ShapeError(f"{name}: bias has shape {tuple(bias.shape)}, expected {(channels,)}")
 
 
-def _counts(name: str, what: str, value: Size, ndim: int, least: int = 0) -> tuple[int, ...]:
-    """An option that is one number for all dimensions, or one for each. Raises ArgumentError."""
-    listed = (value,) * ndim if isinstance(value, int) else tuple(value)
-    if len(listed) == 1:
-        listed *= ndim
-    if len(listed) != ndim or min(listed) < least:
-        raise ArgumentError(f"{name}: {what} must be an integer >= {least} or a tuple of {ndim}, got {value!r}")
-    return listed
-
-
-def _positive(name: str, what: str, value: Size, ndim: int) -> tuple[int, ...]:
-    return _counts(name, what, value, ndim, 1)
-
-
 def _padded(name: str, x: Any, padding: Size | str, kernel: Sequence[int], stride: tuple[int, ...],
             dilation: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
     """The input, and what of the padding is alike on both sides; what 'same' has beyond that lies around the input."""
     ndim = len(kernel)
     if not isinstance(padding, str):
-        return x, _counts(name, "padding", padding, ndim)
+        return x, sizes(name, "padding", padding, ndim, 0)
     if padding == "valid":
         return x, (0,) * ndim
     if padding != "same":

@@ -133,7 +133,7 @@ def _rows(name: str, x: Tensor, normalized_ndim: int, **parts: Tensor | None) ->
 
 def _require_floating(name: str, x: Tensor) -> None:
     if not x.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}")
+        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")
 
 
 def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -6,8 +6,6 @@ plane takes no part. The derivatives of max_pool2d find the largest elements ane
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..autograd.op import op
 from ..backends import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .movement import squeeze, unsqueeze
+from .options import Size, pair
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -74,8 +73,8 @@ max_pool2d_grad.rules(g=lambda g, x, windows: max_pool2d_pick(g, x, windows=wind
 max_pool2d_pick.rules(v=lambda g, x, windows: max_pool2d_grad(g, x, windows=windows))
 
 
-def max_pool2d(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> Tensor:
+def max_pool2d(x: Tensor, kernel_size: Size, stride: Size | None = None,
+               padding: Size = 0, dilation: Size = 1, ceil_mode: bool = False) -> Tensor:
     """The largest element of each window; of equals the first one gets the gradient, and NaN counts as the largest.
 
     Raises ShapeError for an input that is neither (N, C, H, W) nor (C, H, W) or too small, DTypeError for integers,
@@ -85,8 +84,8 @@ def max_pool2d(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequen
     return _of_batch(x, lambda batch: _max_pool2d(batch, windows=windows))
 
 
-def max_pool2d_indices(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-                       padding: int | Sequence[int] = 0, dilation: int | Sequence[int] = 1,
+def max_pool2d_indices(x: Tensor, kernel_size: Size, stride: Size | None = None,
+                       padding: Size = 0, dilation: Size = 1,
                        ceil_mode: bool = False) -> Tensor:
     """Where each window is largest, int64: the place in its plane, counted row by row. Arguments as for max_pool2d."""
     windows = _windows("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
@@ -117,8 +116,8 @@ avg_pool2d_grad.rules(g=lambda g, windows, count_include_pad, divisor_override: 
     g, windows=windows, count_include_pad=count_include_pad, divisor_override=divisor_override))
 
 
-def avg_pool2d(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-               padding: int | Sequence[int] = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+def avg_pool2d(x: Tensor, kernel_size: Size, stride: Size | None = None,
+               padding: Size = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                divisor_override: int | None = None) -> Tensor:
     """The sum of each window, padded with zeros, over its number of elements, or over divisor_override.
 
@@ -140,17 +139,8 @@ def _of_batch(x: Tensor, function: Any) -> Tensor:
     return result
 
 
-def pair(name: str, what: str, value: int | Sequence[int], least: int = 1) -> Pair:
-    """(rows, columns) of an argument that is one number or two. Raises ArgumentError below `least`."""
-    numbers = (value,) if not isinstance(value, Sequence) else tuple(value)
-    sizes = tuple(operator.index(n) for n in (numbers * 2 if len(numbers) == 1 else numbers))
-    if len(sizes) != 2 or min(sizes) < least:
-        raise ArgumentError(f"{name}: {what} must be one number or two, at least {least}, got {value}")
-    return sizes[0], sizes[1]
-
-
-def _windows(name: str, x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None,
-             padding: int | Sequence[int], dilation: int | Sequence[int], ceil_mode: bool) -> Windows:
+def _windows(name: str, x: Tensor, kernel_size: Size, stride: Size | None,
+             padding: Size, dilation: Size, ceil_mode: bool) -> Windows:
     """The windows that checked arguments make in x."""
     if not x.dtype.is_floating_point:
         raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")

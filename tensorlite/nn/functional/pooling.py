@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ... import ops
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...ops.pool import pair
+from ...ops.options import pair
 from ...tensor import Tensor
 
 Sizes = int | Sequence[int]

@@ -1,0 +1,31 @@
+"""How options of operations on signals and images are read: one number for all dimensions, or one for each."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+from ..errors import ArgumentError
+
+Size = int | Sequence[int]
+
+
+def sizes(name: str, what: str, value: Size, count: int, least: int) -> tuple[int, ...]:
+    """An option for `count` dimensions, given as one number or as many. Raises ArgumentError for other numbers of them,
+    and below `least`.
+
+    >>> from tensorlite.ops.options import sizes
+    >>> sizes("conv2d", "stride", 2, count=2, least=1)
+    (2, 2)
+    """
+    listed = tuple(value) if isinstance(value, Sequence) else (value,)
+    numbers = tuple(operator.index(n) for n in (listed * count if len(listed) == 1 else listed))
+    if len(numbers) != count or min(numbers) < least:
+        raise ArgumentError(f"{name}: {what} must be an integer >= {least} or a tuple of {count}, got {value!r}")
+    return numbers
+
+
+def pair(name: str, what: str, value: Size, least: int = 1) -> tuple[int, int]:
+    """(rows, columns) of an option. Raises ArgumentError as `sizes` does."""
+    rows, columns = sizes(name, what, value, 2, least)
+    return rows, columns
