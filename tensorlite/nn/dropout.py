@@ -31,14 +31,23 @@ class Dropout(Module):
 
 
 class Dropout1d(Dropout):
-    """In training, sets whole channels of an input (N, C, L) or (C, L) to 0 with probability p. Tompson et al. 2015."""
+    """In training, sets whole channels of an input (N, C, L) or (C, L) to 0 with probability p. Tompson et al. 2015.
+
+    >>> nn.Dropout1d(1.0)(tl.ones(2, 2))
+    tensor([[0., 0.],
+            [0., 0.]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
 class Dropout2d(Dropout):
-    """In training, sets whole channels of an input (N, C, H, W) to 0 with probability p. Tompson et al. 2015."""
+    """In training, sets whole channels of an input (N, C, H, W) to 0 with probability p. Tompson et al. 2015.
+
+    >>> nn.Dropout2d(1.0)(tl.ones(1, 1, 1, 2))
+    tensor([[[[0., 0.]]]])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout2d(input, self.p, self.training, self.inplace)

@@ -39,14 +39,23 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """Upsample of an input (N, C, H, W) by the nearest element."""
+    """Upsample of an input (N, C, H, W) by the nearest element.
+
+    >>> nn.UpsamplingNearest2d(scale_factor=2)(tl.tensor([[[[1., 2.]]]]))
+    tensor([[[[1., 1., 2., 2.],
+              [1., 1., 2., 2.]]]])
+    """
 
     def __init__(self, size: Sizes | None = None, scale_factor: float | Sequence[float] | None = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """Upsample of an input (N, C, H, W) by means of the elements around, so that the corners keep their values."""
+    """Upsample of an input (N, C, H, W) by means of the elements around, so that the corners keep their values.
+
+    >>> nn.UpsamplingBilinear2d(size=(1, 3))(tl.tensor([[[[1., 2.]]]]))
+    tensor([[[[1.0000, 1.5000, 2.0000]]]])
+    """
 
     def __init__(self, size: Sizes | None = None, scale_factor: float | Sequence[float] | None = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
@@ -94,13 +103,22 @@ class ConstantPad1d(_Pad):
 
 
 class ConstantPad2d(ConstantPad1d):
-    """A border of `value` around the last two dimensions."""
+    """A border of `value` around the last two dimensions.
+
+    >>> nn.ConstantPad2d((1, 0, 0, 1), 7.)(tl.tensor([[[1., 2.]]]))
+    tensor([[[7., 1., 2.],
+             [7., 7., 7.]]])
+    """
 
     ndim = 2
 
 
 class ZeroPad1d(_Pad):
-    """A border of zeros around the last dimension."""
+    """A border of zeros around the last dimension.
+
+    >>> nn.ZeroPad1d((2, 1))(tl.tensor([[1., 2.]]))
+    tensor([[0., 0., 1., 2., 0.]])
+    """
 
     mode, ndim = "constant", 1
 
@@ -127,7 +145,11 @@ class ReflectionPad1d(_Pad):
 
 
 class ReflectionPad2d(_Pad):
-    """A border of the elements mirrored at the edges of the last two dimensions."""
+    """A border of the elements mirrored at the edges of the last two dimensions.
+
+    >>> nn.ReflectionPad2d((1, 0, 0, 0))(tl.tensor([[[1., 2.]]]))
+    tensor([[[2., 1., 2.]]])
+    """
 
     mode, ndim = "reflect", 2
 
@@ -143,7 +165,12 @@ class ReplicationPad1d(_Pad):
 
 
 class ReplicationPad2d(_Pad):
-    """A border of the edges of the last two dimensions."""
+    """A border of the edges of the last two dimensions.
+
+    >>> nn.ReplicationPad2d((0, 1, 1, 0))(tl.tensor([[[1., 2.]]]))
+    tensor([[[1., 2., 2.],
+             [1., 2., 2.]]])
+    """
 
     mode, ndim = "replicate", 2
 
@@ -159,7 +186,11 @@ class CircularPad1d(_Pad):
 
 
 class CircularPad2d(_Pad):
-    """A border of the elements at the other ends of the last two dimensions."""
+    """A border of the elements at the other ends of the last two dimensions.
+
+    >>> nn.CircularPad2d((1, 1, 0, 0))(tl.tensor([[[1., 2., 3.]]]))
+    tensor([[[3., 1., 2., 3., 1.]]])
+    """
 
     mode, ndim = "circular", 2
 
@@ -215,7 +246,11 @@ class Fold(Module):
 
 
 class PixelShuffle(Module):
-    """(..., C·r², H, W) as (..., C, r·H, r·W): r² channels become r x r pixels. Shi et al. 2016."""
+    """(..., C·r², H, W) as (..., C, r·H, r·W): r² channels become r x r pixels. Shi et al. 2016.
+
+    >>> nn.PixelShuffle(2)(tl.zeros(1, 8, 3, 3)).shape
+    (1, 2, 6, 6)
+    """
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -229,7 +264,11 @@ class PixelShuffle(Module):
 
 
 class PixelUnshuffle(Module):
-    """(..., C, r·H, r·W) as (..., C·r², H, W): what PixelShuffle undoes."""
+    """(..., C, r·H, r·W) as (..., C·r², H, W): what PixelShuffle undoes.
+
+    >>> nn.PixelUnshuffle(2)(tl.zeros(1, 2, 6, 6)).shape
+    (1, 8, 3, 3)
+    """
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
@@ -243,7 +282,11 @@ class PixelUnshuffle(Module):
 
 
 class ChannelShuffle(Module):
-    """(N, C, ...) with channel k of each of the `groups` side by side. Zhang et al. 2018."""
+    """(N, C, ...) with channel k of each of the `groups` side by side. Zhang et al. 2018.
+
+    >>> nn.ChannelShuffle(2)(tl.arange(4).reshape(1, 4, 1)).flatten()
+    tensor([0, 2, 1, 3])
+    """
 
     def __init__(self, groups: int) -> None:
         super().__init__()

@@ -135,6 +135,10 @@ class TransformerEncoder(Module):
     """num_layers copies of an encoder layer one behind the other, and a norm behind the last one if given.
 
     enable_nested_tensor and mask_check are accepted for PyTorch's sake and change nothing: padding is computed too.
+
+    >>> layer = nn.TransformerEncoderLayer(8, 2, 16)
+    >>> nn.TransformerEncoder(layer, num_layers=2)(tl.ones(5, 3, 8)).shape
+    (5, 3, 8)
     """
 
     def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None,
@@ -155,7 +159,12 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """num_layers copies of a decoder layer one behind the other, and a norm behind the last one if given."""
+    """num_layers copies of a decoder layer one behind the other, and a norm behind the last one if given.
+
+    >>> layer = nn.TransformerDecoderLayer(8, 2, 16)
+    >>> nn.TransformerDecoder(layer, num_layers=2)(tl.ones(5, 3, 8), tl.ones(7, 3, 8)).shape
+    (5, 3, 8)
+    """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()

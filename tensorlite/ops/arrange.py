@@ -18,17 +18,29 @@ if TYPE_CHECKING:
 
 
 def atleast_1d(*tensors: Any) -> Any:
-    """Each tensor with at least one dimension."""
+    """Each tensor with at least one dimension.
+
+    >>> tl.atleast_1d(tl.tensor(5))
+    tensor([5])
+    """
     return _each(lambda x: reshape(x, 1) if x.ndim == 0 else x, tensors)
 
 
 def atleast_2d(*tensors: Any) -> Any:
-    """Each tensor with at least two dimensions; a vector becomes a row."""
+    """Each tensor with at least two dimensions; a vector becomes a row.
+
+    >>> tl.atleast_2d(tl.tensor([1, 2]))
+    tensor([[1, 2]])
+    """
     return _each(lambda x: reshape(x, 1, -1) if x.ndim < 2 else x, tensors)
 
 
 def atleast_3d(*tensors: Any) -> Any:
-    """Each tensor with at least three dimensions; a vector (n,) becomes (1, n, 1), a matrix (n, m, 1)."""
+    """Each tensor with at least three dimensions; a vector (n,) becomes (1, n, 1), a matrix (n, m, 1).
+
+    >>> tl.atleast_3d(tl.ones(2, 3)).shape
+    (2, 3, 1)
+    """
     return _each(lambda x: reshape(x, 1, -1, 1) if x.ndim < 2 else unsqueeze(x, -1) if x.ndim == 2 else x, tensors)
 
 
@@ -40,35 +52,65 @@ def _each(function: Callable[[Any], Any], tensors: tuple[Any, ...]) -> Any:
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Side by side: cat along dimension 1, or 0 for vectors."""
+    """Side by side: cat along dimension 1, or 0 for vectors.
+
+    >>> tl.hstack([tl.tensor([[1], [2]]), tl.tensor([[3], [4]])])
+    tensor([[1, 3],
+            [2, 4]])
+    """
     parts = atleast_1d(list(tensors))
     return cat(parts, 0 if parts and parts[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """One below the other: cat along dimension 0, vectors as rows."""
+    """One below the other: cat along dimension 0, vectors as rows.
+
+    >>> tl.vstack([tl.tensor([1, 2]), tl.tensor([3, 4])])
+    tensor([[1, 2],
+            [3, 4]])
+    """
     return cat(atleast_2d(list(tensors)), 0)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
-    """One behind the other: cat along dimension 2."""
+    """One behind the other: cat along dimension 2.
+
+    >>> tl.dstack([tl.tensor([1, 2]), tl.tensor([3, 4])])
+    tensor([[[1, 3],
+             [2, 4]]])
+    """
     return cat(atleast_3d(list(tensors)), 2)
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Side by side, vectors as columns."""
+    """Side by side, vectors as columns.
+
+    >>> tl.column_stack([tl.tensor([1, 2]), tl.tensor([3, 4])])
+    tensor([[1, 3],
+            [2, 4]])
+    """
     return hstack([reshape(x, -1, 1) if x.ndim < 2 else x for x in tensors])
 
 
 def fliplr(x: Tensor) -> Tensor:
-    """The columns in reverse order."""
+    """The columns in reverse order.
+
+    >>> tl.fliplr(tl.tensor([[1, 2], [3, 4]]))
+    tensor([[2, 1],
+            [4, 3]])
+    """
     if x.ndim < 2:
         raise ShapeError(f"fliplr: expected at least 2 dimensions, got shape {tuple(x.shape)}")
     return flip(x, 1)
 
 
 def flipud(x: Tensor) -> Tensor:
-    """The rows in reverse order."""
+    """The rows in reverse order.
+
+    >>> tl.flipud(tl.tensor([[1, 2], [3, 4]]))
+    tensor([[3, 4],
+            [1, 2]])
+    """
     if x.ndim < 1:
         raise ShapeError("flipud: expected at least 1 dimension, got a 0-d tensor")
     return flip(x, 0)
@@ -93,7 +135,14 @@ def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 
 def cartesian_prod(*tensors: Tensor) -> Tensor:
-    """All tuples of one element of each vector, as rows; the last one runs fastest. A single vector is returned."""
+    """All tuples of one element of each vector, as rows; the last one runs fastest. A single vector is returned.
+
+    >>> tl.cartesian_prod(tl.tensor([1, 2]), tl.tensor([3, 4]))
+    tensor([[1, 3],
+            [1, 4],
+            [2, 3],
+            [2, 4]])
+    """
     if any(x.ndim != 1 for x in tensors) or not tensors:
         raise ShapeError(f"cartesian_prod: expected vectors, got shapes {[tuple(x.shape) for x in tensors]}")
     if len(tensors) == 1:
@@ -102,7 +151,13 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 
 
 def combinations(x: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
-    """All choices of r elements of a vector, in order, as rows."""
+    """All choices of r elements of a vector, in order, as rows.
+
+    >>> tl.combinations(tl.tensor([1, 2, 3]))
+    tensor([[1, 2],
+            [1, 3],
+            [2, 3]])
+    """
     if x.ndim != 1:
         raise ShapeError(f"combinations: expected a vector, got shape {tuple(x.shape)}")
     if r < 0:

@@ -62,19 +62,32 @@ def cummax(x: Tensor, dim: int) -> ValuesIndices:
 
 
 def cummin(x: Tensor, dim: int) -> ValuesIndices:
-    """(values, indices): the smallest element up to each place along `dim`, NaN after one, and where it stands last."""
+    """(values, indices): the smallest element up to each place along `dim`, NaN after one, and where it stands last.
+
+    >>> tl.cummin(tl.tensor([2, 3, 1]), 0).values
+    tensor([2, 2, 1])
+    """
     return _running_extremum("cummin", minimum, x, dim)
 
 
 def logcumsumexp(x: Tensor, dim: int) -> Tensor:
-    """ln of the running sums of eˣ along `dim`, without overflow."""
+    """ln of the running sums of eˣ along `dim`, without overflow.
+
+    >>> tl.logcumsumexp(tl.zeros(3), 0).exp()
+    tensor([1., 2., 3.])
+    """
     dim = normalize_dim("logcumsumexp", dim, x.ndim)
     x = x if x.dtype.is_floating_point else x.to(dtypes.get_default_dtype())
     return _running(logaddexp, x, dim).clone() if x.ndim else x.clone()
 
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
-    """(values, indices): the k-th smallest along `dim`, counted from 1. NaN counts as the largest."""
+    """(values, indices): the k-th smallest along `dim`, counted from 1. NaN counts as the largest.
+
+    >>> values, indices = tl.kthvalue(tl.tensor([5, 3, 4]), 2)
+    >>> values, indices
+    (tensor(4), tensor(2))
+    """
     dim = normalize_dim("kthvalue", dim, x.ndim)
     if not 1 <= k <= (x.shape[dim] if x.ndim else 1):
         raise OutOfRangeError(f"kthvalue: k={k} is outside dimension {dim} of shape {tuple(x.shape)}")
@@ -128,7 +141,11 @@ def _bisected(sequence: Any, wanted: Any, right: bool) -> Any:
 
 
 def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """Between which boundaries each element lies: searchsorted(boundaries, input)."""
+    """Between which boundaries each element lies: searchsorted(boundaries, input).
+
+    >>> tl.bucketize(tl.tensor([0.5, 2.5]), tl.tensor([1., 2., 3.]))
+    tensor([0, 2])
+    """
     if boundaries.ndim != 1:
         raise ShapeError(f"bucketize: boundaries must be a vector, got shape {tuple(boundaries.shape)}")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)

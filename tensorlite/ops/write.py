@@ -35,7 +35,11 @@ _INT64 = np.dtype(np.int64)
 
 
 def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy of x in which the listed slices of dimension `dim` hold `value`, a number or 0-d tensor."""
+    """A copy of x in which the listed slices of dimension `dim` hold `value`, a number or 0-d tensor.
+
+    >>> tl.index_fill(tl.tensor([1, 2, 3]), 0, tl.tensor([0, 2]), 7)
+    tensor([7, 2, 7])
+    """
     dim = dimension("index_fill", dim, x.shape)
     filled = _value_like(x, value)
     if filled.ndim:
@@ -44,7 +48,11 @@ def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 
 def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """A copy of x in which the listed slices of dimension `dim` are the source's; of duplicates the last one wins."""
+    """A copy of x in which the listed slices of dimension `dim` are the source's; of duplicates the last one wins.
+
+    >>> tl.index_copy(tl.zeros(3), 0, tl.tensor([2, 0]), tl.tensor([1., 2.]))
+    tensor([2., 0., 1.])
+    """
     dim = dimension("index_copy", dim, x.shape)
     array = _raw_index("index_copy", index, x.backend).reshape(-1)
     expected = (*x.shape[:dim], array.size, *x.shape[dim + 1:])
@@ -58,6 +66,9 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy of x with the source's elements, in their order, where the (broadcast) bool mask holds.
 
     Raises OutOfRangeError where the source has too few.
+
+    >>> tl.masked_scatter(tl.zeros(3), tl.tensor([True, False, True]), tl.tensor([5., 6.]))
+    tensor([5., 0., 6.])
     """
     _same_dtype("masked_scatter", x, source)
     shape = broadcast_shapes("masked_scatter", x.shape, mask.shape)
@@ -78,6 +89,9 @@ def scatter_reduce(x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str,
 
     Without include_self the elements of x to which nothing is reduced alone stay. Equal extrema share the gradient.
     Raises ArgumentError for another reduction.
+
+    >>> tl.scatter_reduce(tl.zeros(2), 0, tl.tensor([0, 1, 1]), tl.tensor([1., 2., 5.]), "amax")
+    tensor([1., 5.])
     """
     if reduce not in REDUCTIONS:
         raise ArgumentError(f"scatter_reduce: reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")

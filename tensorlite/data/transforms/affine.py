@@ -20,6 +20,9 @@ class RandomAffine(Transform):
     up to the parts a of the width and b of the height, in whole pixels; `scale` is a range of factors; `shear` a range
     of degrees along x as `degrees` is, or four numbers, of x and y. Pixels are taken by `interpolation` "nearest" or
     "bilinear", where bilinear results of integer images are rounded.
+
+    >>> tl.data.transforms.RandomAffine(15, translate=(0.1, 0.1), scale=(0.9, 1.1))(tl.zeros(8, 1, 4, 4)).shape
+    (8, 1, 4, 4)
     """
 
     def __init__(

@@ -15,7 +15,6 @@ Size = int | Sequence[int]
 Range = float | Sequence[float]
 
 
-
 class Transform:
     """Base of transforms: a subclass says in `apply` what becomes of images (N, C, H, W)."""
 
@@ -39,7 +38,12 @@ class Transform:
 
 
 class Compose:
-    """The given transforms, or any functions of images, one after another."""
+    """The given transforms, or any functions of images, one after another.
+
+    >>> T = tl.data.transforms
+    >>> T.Compose([T.CenterCrop(2), T.RandomHorizontalFlip(p=1)])(tl.arange(16).reshape(4, 4)).tolist()
+    [[6, 5], [10, 9]]
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = list(transforms)

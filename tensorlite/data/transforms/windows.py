@@ -19,7 +19,6 @@ _PADDINGS: Final = {"constant": "constant", "edge": "replicate", "reflect": "ref
 _TRIES: Final = 10  # of RandomErasing to find a rectangle that fits into the image
 
 
-
 class Resize(Transform):
     """Images of `size` (H, W), or with the shorter side of that size; `interpolation` is "bilinear" or "nearest".
 
@@ -75,6 +74,9 @@ class RandomCrop(Transform):
     `padding` is a number, (left and right, top and bottom), or (left, top, right, bottom), and what it adds by
     `padding_mode` "constant": `fill`; "edge": the pixels at the edge; "reflect": the image mirrored at its edge.
     ShapeError for images that are smaller than `size` even so.
+
+    >>> tl.data.transforms.RandomCrop(2, padding=1)(tl.zeros(8, 1, 4, 4)).shape
+    (8, 1, 2, 2)
     """
 
     def __init__(
@@ -138,7 +140,11 @@ class RandomHorizontalFlip(Transform):
 
 
 class RandomVerticalFlip(RandomHorizontalFlip):
-    """Each image with probability p turned upside down."""
+    """Each image with probability p turned upside down.
+
+    >>> tl.data.transforms.RandomVerticalFlip(p=1)(tl.tensor([[1], [2]])).tolist()
+    [[2], [1]]
+    """
 
     dim = 2
 
@@ -148,6 +154,10 @@ class RandomErasing(Transform):
 
     Its area is drawn from the range `scale` of parts of the image's area, and its height by its width from `ratio`,
     by the logarithm. An image stays whole if none of ten rectangles drawn fits into it.
+
+    >>> erased = tl.data.transforms.RandomErasing(p=1, value=7)(tl.zeros(1, 1, 8, 8))
+    >>> sorted(set(erased.flatten().tolist()))
+    [0.0, 7.0]
     """
 
     def __init__(

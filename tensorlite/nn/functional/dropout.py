@@ -29,6 +29,10 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     """dropout of whole channels of an input (N, C, L), or (C, L). Tompson et al. 2015.
 
     Raises ShapeError for another number of dimensions, ArgumentError for p outside [0, 1].
+
+    >>> F.dropout1d(tl.ones(2, 2), p=1.0)
+    tensor([[0., 0.],
+            [0., 0.]])
     """
     if input.ndim not in (2, 3):
         raise ShapeError(f"dropout1d: expected an input (N, C, L) or (C, L), got {tuple(input.shape)}; see dropout2d")

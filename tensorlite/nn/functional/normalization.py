@@ -16,6 +16,9 @@ def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
     """(x - mean)/√(var + eps)·weight + bias over the last dimensions, whose sizes are `normalized_shape`.
 
     The variance is the biased one. Ba et al. 2016. Raises ShapeError if the input does not end in normalized_shape.
+
+    >>> F.layer_norm(tl.tensor([[1., 3.]]), [2])
+    tensor([[-1.0000,  1.0000]])
     """
     shape = _normalized_shape("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     return ops.layer_norm(input, weight, bias, normalized_ndim=len(shape), eps=eps)
@@ -60,6 +63,10 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     and *unbiased* variance: running = (1-momentum)·running + momentum·batch. Else the running ones are used.
     Ioffe and Szegedy 2015. Raises ShapeError for a batch of one value per channel in training, and for per-channel
     tensors of another size; ArgumentError where running statistics are missing.
+
+    >>> F.batch_norm(tl.tensor([[1.], [3.]]), None, None, training=True)
+    tensor([[-1.0000],
+            [ 1.0000]])
     """
     channels = _channels("batch_norm", input)
     _require_sizes("batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
@@ -85,6 +92,10 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var
 
     The running statistics, if given, move towards the means of the samples' ones, as those of `batch_norm` do; without
     use_input_stats they are used. Ulyanov et al. 2016. Raises ShapeError for one value per channel of a sample.
+
+    >>> F.instance_norm(tl.tensor([[[1., 3.], [2., 6.]]]))
+    tensor([[[-1.0000,  1.0000],
+             [-1.0000,  1.0000]]])
     """
     channels = _channels("instance_norm", input)
     _require_sizes("instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)

@@ -70,7 +70,11 @@ def _lengthened(sequence: Tensor, by: int, value: float, side: str) -> Tensor:
 
 
 def unpad_sequence(padded_sequences: Tensor, lengths: Lengths, batch_first: bool = False) -> list[Tensor]:
-    """The sequences that pad_sequence has padded on the right."""
+    """The sequences that pad_sequence has padded on the right.
+
+    >>> nn.utils.rnn.unpad_sequence(tl.tensor([[1, 2, 3], [4, 0, 0]]), [3, 1], batch_first=True)
+    [tensor([1, 2, 3]), tensor([4])]
+    """
     rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [row[:length] for row, length in zip(rows.unbind(0), _on_host(lengths), strict=True)]
 
@@ -111,6 +115,11 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     """The inverse of pack_padded_sequence: a tensor (steps, batch, ...) and the lengths, int64 on the CPU.
 
     Raises ArgumentError where total_length, the number of steps asked for, is below the longest sequence's.
+
+    >>> packed = nn.utils.rnn.pack_sequence([tl.tensor([1, 2, 3]), tl.tensor([4])])
+    >>> nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
+    (tensor([[1, 2, 3],
+            [4, 0, 0]]), tensor([3, 1]))
     """
     sizes = step_sizes(sequence)
     if total_length is not None and total_length < len(sizes):
@@ -126,12 +135,21 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
-    """Sequences (length, ...) packed; see pack_padded_sequence."""
+    """Sequences (length, ...) packed; see pack_padded_sequence.
+
+    >>> nn.utils.rnn.pack_sequence([tl.tensor([1, 2, 3]), tl.tensor([4])]).data
+    tensor([1, 4, 2, 3])
+    """
     return pack_padded_sequence(pad_sequence(sequences), [len(s) for s in sequences], enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """The sequences of a PackedSequence, in their first order."""
+    """The sequences of a PackedSequence, in their first order.
+
+    >>> packed = nn.utils.rnn.pack_sequence([tl.tensor([1, 2, 3]), tl.tensor([4])])
+    >>> nn.utils.rnn.unpack_sequence(packed)
+    [tensor([1, 2, 3]), tensor([4])]
+    """
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)
 
