@@ -1,8 +1,8 @@
 """Layers, losses and the Module they are built on, under PyTorch's names.
 
 module.py the base class (tree.py what it owns, state.py loading, hooks.py hooks); containers.py; the layers by
-family; losses.py; functional/ the same as functions; init.py starting values; utils/ clipping, packed
-sequences.
+family; losses.py; functional/ the same as functions; init.py starting values; utils/ clipping, and
+sequences of different lengths.
 """
 
 from __future__ import annotations
