@@ -290,6 +290,12 @@ class Backend(ABC):
 
 SCALARS = frozenset({bool, int, float})
 NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
+_FLOAT32 = np.dtype(np.float32)
+
+
+def computing(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels compute with numbers of a dtype: float32 for 16-bit floats, else the same."""
+    return _FLOAT32 if dtype.char in NARROW else dtype
 
 
 def resolve_shape(op: str, shape: Sequence[int], numel: int) -> tuple[int, ...]:

@@ -6,11 +6,12 @@ Contract: that of `cpu`, and of ops/attention.py. 16-bit floats are widened here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from . import NARROW, Array
+from . import Array
+from .cpu_math import widened
 
 _BLOCK: Final = 128  # queries at once
 
@@ -20,7 +21,8 @@ Mask = Array | None
 def attention(out: tuple[Array, Array], q: Array, k: Array, v: Array, mask: Mask, *, scale: float,
               causal: bool) -> None:
     values, lse = out
-    q, k, v, mask = map(_wide, (q, k, v, mask))
+    q, k, v = map(widened, (q, k, v))
+    mask = None if mask is None else widened(mask)
     for head, shared, rows, keys in _blocks(q, k, causal):
         scores = _scores(q[head][rows], k[shared][:keys], _part(mask, head, rows, keys), scale, rows.start, causal)
         top = np.maximum.reduce(scores, axis=1, keepdims=True, initial=-np.inf)
@@ -35,7 +37,8 @@ def attention_grad(out: tuple[Array, Array, Array], g: Array, q: Array, k: Array
                    lse: Array, *, scale: float, causal: bool) -> None:
     slopes = [np.zeros(x.shape, lse.dtype) for x in out]
     dq, dk, dv = slopes
-    g, q, k, v, mask, values = map(_wide, (g, q, k, v, mask, values))
+    g, q, k, v, values = map(widened, (g, q, k, v, values))
+    mask = None if mask is None else widened(mask)
     for head, shared, rows, keys in _blocks(q, k, causal):
         query, slope = q[head][rows], g[head][rows]
         weights = _scores(query, k[shared][:keys], _part(mask, head, rows, keys), scale, rows.start, causal)
@@ -47,10 +50,6 @@ def attention_grad(out: tuple[Array, Array, Array], g: Array, q: Array, k: Array
         dk[shared][:keys] += of_scores.T @ query
     for to, computed in zip(out, slopes, strict=True):
         to[...] = computed
-
-
-def _wide(x: Any) -> Any:
-    return x.astype(np.float32) if x is not None and x.dtype.char in NARROW else x
 
 
 def _blocks(q: Array, k: Array, causal: bool) -> Iterator[tuple[tuple[int, int], tuple[int, int], slice, int]]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import Array
+from . import NARROW, Array
 
 # By size in bytes. Seen as unsigned, a negative index is a huge one: one comparison finds those out of range.
 UNSIGNED: Final = {d.itemsize: d for d in map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64))}
@@ -35,6 +35,11 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
         np.multiply(result, x, result)
         np.add(result, c, result)
     return result
+
+
+def widened(x: Array) -> Array:
+    """An array of 16-bit floats in float32, another one as it is."""
+    return x.astype(np.float32) if x.dtype.char in NARROW else x
 
 
 def element_count(x: Array, dims: tuple[int, ...]) -> int:

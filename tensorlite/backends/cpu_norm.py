@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import NARROW, Array
-from .cpu_math import element_count
+from . import Array
+from .cpu_math import element_count, widened
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def moments(out: tuple[Array, Array], x: Array) -> None:
     The second pass also tells by how much the mean was rounded.
     """
     mean, var = out
-    x, dims = _grouped(_wide(x), mean)
+    x, dims = _grouped(widened(x), mean)
     count = max(element_count(x, dims), 1)
     centre = np.add.reduce(x, axis=dims, keepdims=True) / count
     distances = x - centre
@@ -87,7 +87,7 @@ def track_moments(out: tuple[Array, Array], mean: Array, var: Array, momentum: A
     for running, value, factor in ((out[0], mean, 1.0), (out[1], var, count / max(count - 1, 1))):
         if value.ndim == 2:
             value = np.add.reduce(value, axis=0) / len(value)
-        running[...] = _wide(running) * (1 - share) + value * (share * factor)
+        running[...] = widened(running) * (1 - share) + value * (share * factor)
 
 
 def batch_norm(out: Array, x: Array, weight: Array | None, bias: Array | None, mean: Array, var: Array, *,
@@ -103,13 +103,13 @@ def batch_norm(out: Array, x: Array, weight: Array | None, bias: Array | None, m
 def batch_norm_grad(out: tuple[Array, Array, Array], g: Array, x: Array, weight: Array | None, mean: Array, var: Array,
                     *, eps: float, training: bool) -> None:
     """out = (slope, weight's, bias's): the derivatives of batch_norm, in x through the statistics too in training."""
-    g, x = _wide(g), _wide(x)
+    g, x = widened(g), widened(x)
     normalized = np.empty(x.shape, x.dtype)
     scale = _standardize(normalized, x, mean, var, eps)
     others = (0, *range(2, x.ndim))
     out[1][...] = np.add.reduce(g * normalized, axis=others)
     out[2][...] = np.add.reduce(g, axis=others)
-    a, dims = _grouped(g if weight is None else g * _of_channels(_wide(weight), x), mean)
+    a, dims = _grouped(g if weight is None else g * _of_channels(widened(weight), x), mean)
     if training:
         normalized, count = normalized.reshape(a.shape), max(element_count(a, dims), 1)
         along = np.add.reduce(a * normalized, axis=dims, keepdims=True) / count
@@ -138,10 +138,6 @@ def _grouped(x: Array, statistics: Array) -> tuple[Array, tuple[int, ...]]:
 
 def _of_channels(value: Array, x: Array) -> Array:
     return value.reshape(*value.shape, *[1] * (x.ndim - 2))
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(np.float32) if x.dtype.char in NARROW else x
 
 
 KERNELS: Final[dict[str, Callable[..., None]]] = {

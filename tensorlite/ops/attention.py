@@ -26,7 +26,7 @@ import numpy as np
 from ..autograd.autocast import autocasts
 from ..autograd.op import NONE, Op, needs_grad, unpack
 from ..autograd.tape import Node, Var, wrap
-from ..backends import NARROW, Array, Backend, broadcast_shapes
+from ..backends import Array, Backend, broadcast_shapes, computing
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..random import Generator
 from .dropout import dropout
@@ -41,7 +41,7 @@ from .wide import widened
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
-_FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
+_BOOL = np.dtype(np.bool_)
 
 
 class _AttentionOp(Op):
@@ -152,7 +152,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         out = _composed(q, k, v, mask, dropout_p, is_causal, scale, generator)
     else:
         be = q.backend
-        lse = be.empty(q.array.shape[:3], _FLOAT32 if q.array.dtype.char in NARROW else q.array.dtype)
+        lse = be.empty(q.array.shape[:3], computing(q.array.dtype))
         out = _attention(q, k, v, mask, wrap(lse, be), scale=scale, causal=is_causal)
     return out if len(lead) == 2 else reshape(out, *lead, *out.shape[2:])
 

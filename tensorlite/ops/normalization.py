@@ -18,7 +18,7 @@ import numpy as np
 from ..autograd.autocast import POLICY
 from ..autograd.op import NONE, Op, op, unpack
 from ..autograd.tape import Node, Var, wrap
-from ..backends import NARROW, Array, Backend
+from ..backends import Array, Backend, computing
 from ..errors import DTypeError, ShapeError
 from .elementwise import mul, sub
 from .reduce import mean, sum
@@ -117,7 +117,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, *, normalized_ndim: int, eps: flo
     """
     dims = _rows("rms_norm", x, normalized_ndim, weight=weight)
     if eps is None:
-        eps = float(np.finfo(_computing(x.array.dtype)).eps)
+        eps = float(np.finfo(computing(x.array.dtype)).eps)
     return _rms_norm(x, weight, None, dims=dims, eps=eps)
 
 
@@ -136,10 +136,6 @@ def _require_floating(name: str, x: Tensor) -> None:
         raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")
 
 
-def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float32) if dtype.char in NARROW else dtype
-
-
 # --- channels: BatchNorm, GroupNorm and InstanceNorm ------------------------------------------------------------------
 
 
@@ -155,7 +151,7 @@ def moments(x: Tensor, groups: int | None = None) -> tuple[Tensor, Tensor]:
     _require_floating("moments", x)
     be, array = x.backend, x.array
     shape = array.shape[1:2] if groups is None else (array.shape[0], groups)
-    dtype = _computing(array.dtype)
+    dtype = computing(array.dtype)
     results = be.empty(shape, dtype), be.empty(shape, dtype)
     be.run("moments", results, array)
     return wrap(results[0], be), wrap(results[1], be)
@@ -271,7 +267,7 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tens
     `moments(x)`, and gradients flow through them; else they are constants. Ioffe and Szegedy 2015.
     """
     _require_floating("batch_norm", x)
-    wide = _computing(x.array.dtype)
+    wide = computing(x.array.dtype)
     for name, part in (("weight", weight), ("bias", bias)):
         if isinstance(part, Var) and part.array.dtype not in (x.array.dtype, wide):
             raise DTypeError(f"batch_norm: {name} is {part.dtype.name} but the input {x.dtype.name}; bring them to one "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ShapeError
-from .. import NARROW, Array
+from .. import Array, computing
 from ..precision import get_float32_matmul_precision
 from . import WARP, Grid, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
@@ -30,7 +30,7 @@ _LONGEST = LARGE // 2  # of what a kernel counts in 32 bits, a tile beyond the e
 _NO_MASK, _MAY_ATTEND, _ADDED = range(3)
 _STRIDES = "4q"
 _PROBLEM = "d10q" + _STRIDES  # behind the address of the mask
-_FLOAT32, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
+_BOOL = np.dtype(np.bool_)
 
 
 def attention(backend: KernelBackend, kernel: str, out: Any, args: tuple[Any, ...], params: dict[str, Any]) -> None:
@@ -154,8 +154,7 @@ def _require_dtypes(kernel: str, arrays: Sequence[Array], mask: Array | None, lo
     """Raise DTypeError but for floats of one dtype, with a mask of these or of bools, and sums in computing type."""
     dtype = arrays[0].dtype
     is_same = all(a.dtype == dtype for a in arrays) and (mask is None or mask.dtype in (dtype, _BOOL))
-    computed = _FLOAT32 if dtype.char in NARROW else dtype
-    if not is_same or log_sums.dtype != computed or dtype not in [d.numpy for d in FLOATS]:
+    if not is_same or log_sums.dtype != computing(dtype) or dtype not in [d.numpy for d in FLOATS]:
         raise refusal(kernel, (*arrays, *([] if mask is None else [mask]), log_sums))
 
 

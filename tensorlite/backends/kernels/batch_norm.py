@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import dtypes
-from .. import NARROW, Array
+from .. import Array, computing
 from . import THREADS, WARP, Instance, KernelBackend, Launcher, Plan, one_dimensional, reduce
-from .elementwise import FLOATS, copy, fill, refusal
+from .elementwise import FLOATS, copy, dense, fill, refusal
 from .layout import DIVIDER, c_type, divider, power_of_two
 from .rows import is_aligned
 
@@ -70,22 +70,22 @@ def moments(backend: KernelBackend, kernel: str, out: tuple[Array, Array], args:
     (x,) = args
     if not out[0].size:
         return
-    if dtypes.from_numpy(x.dtype) not in FLOATS or any(a.dtype != _compute(x.dtype) for a in out):
+    if dtypes.from_numpy(x.dtype) not in FLOATS or any(a.dtype != computing(x.dtype) for a in out):
         raise refusal(kernel, args)
     geometry = _geometry(x, out[0])
-    _fold(backend, "Moments", geometry.stretches(), 0, geometry.channels, 0.0, _compute(x.dtype), first=out[0],
-          second=out[1], x=_dense(backend, x))
+    _fold(backend, "Moments", geometry.stretches(), 0, geometry.channels, 0.0, computing(x.dtype), first=out[0],
+          second=out[1], x=dense(backend, x))
 
 
 def batch_norm(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """out = (x - mean)/√(var + eps)·weight + bias."""
     if not out.size:
         return
-    x = _dense(backend, args[0])
+    x = dense(backend, args[0])
     if x.dtype != out.dtype or dtypes.from_numpy(x.dtype) not in FLOATS:
         raise refusal(kernel, args)
     target = out if out.flags.c_contiguous else backend.empty(out.shape, out.dtype)
-    vectors = [_vector(backend, a, _compute(x.dtype)) for a in args[1:]]
+    vectors = [_vector(backend, a, computing(x.dtype)) for a in args[1:]]
     _over_planes(backend, "normalise", _geometry(x, args[3]), [target, x, *vectors], [params["eps"]])
     if target is not out:
         copy(backend, "copy", out, (target,), {})
@@ -95,14 +95,14 @@ def batch_norm_grad(backend: KernelBackend, kernel: str, out: tuple[Array, Array
                     params: dict[str, Any]) -> None:
     """out = (slope, weight's, bias's): the derivatives of batch_norm, in x through the statistics too in training."""
     slope, weight_grad, bias_grad = out
-    g, x = _dense(backend, args[0]), _dense(backend, args[1])
+    g, x = dense(backend, args[0]), dense(backend, args[1])
     if {g.dtype, x.dtype} != {slope.dtype} or dtypes.from_numpy(x.dtype) not in FLOATS:
         raise refusal(kernel, args)
     if not slope.size:
         for grad in (weight_grad, bias_grad):
             fill(backend, "fill", grad, (0.0,), {})
         return
-    dtype, eps = _compute(x.dtype), params["eps"]
+    dtype, eps = computing(x.dtype), params["eps"]
     weight, mean, var = [_vector(backend, a, dtype) for a in args[2:]]
     geometry = _geometry(x, args[3])
     along, level = _parameter_grads(backend, geometry, weight_grad, bias_grad, g, x, weight, mean, var, eps)
@@ -135,10 +135,10 @@ def track_moments(backend: KernelBackend, kernel: str, out: tuple[Array, Array],
                   params: dict[str, Any]) -> None:
     """out = (running_mean, running_var), each moved by its share, the momentum, towards a batch's."""
     *given, momentum = args
-    mean, var = [_dense(backend, a) for a in given]
+    mean, var = [dense(backend, a) for a in given]
     if not out[0].size:
         return
-    running = [_dense(backend, a) for a in out]
+    running = [dense(backend, a) for a in out]
     count = params["count"]
     rows = mean.shape[0] if mean.ndim == 2 else 1
     key = (kernel, running[0].shape, rows, count, running[0].dtype.char, mean.dtype.char)
@@ -219,9 +219,9 @@ def _sums(backend: KernelBackend, what: str, stretches: tuple[int, int, int], to
     if splits == 1:
         return Sums(first, None, 0)
     down = min(THREADS, power_of_two(splits))
-    of = dtype if what == "Moments" else _compute(dtype)  # which looks at x once more
+    of = dtype if what == "Moments" else computing(dtype)  # which looks at x once more
     finish = launch(f"finish<{what}, {c_type(of)}>", count, 1, 1, down)
-    return Sums(first, finish, splits * count * _STATE * _compute(dtype).itemsize)
+    return Sums(first, finish, splits * count * _STATE * computing(dtype).itemsize)
 
 
 # --- planes -----------------------------------------------------------------------------------------------------------
@@ -248,14 +248,6 @@ def _over_planes(backend: KernelBackend, template: str, geometry: Geometry, arra
 
 
 # --- operands ---------------------------------------------------------------------------------------------------------
-
-
-def _compute(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return _COMPUTING[0] if dtype.char in NARROW else dtype
-
-
-def _dense(backend: KernelBackend, array: Array) -> Array:
-    return _vector(backend, array, array.dtype)
 
 
 def _vector(backend: KernelBackend, array: Array | None, dtype: np.dtype[Any]) -> Array | None:
@@ -297,6 +289,6 @@ def instances() -> Iterator[Instance]:
             yield Instance(FILE, expression)
         for statistics in _COMPUTING:
             yield Instance(FILE, f"track<{dtype.c_type}, {c_type(statistics)}>")
-    for computing in _COMPUTING:
-        for expression in _sums_expressions(computing):
+    for dtype_of_sums in _COMPUTING:
+        for expression in _sums_expressions(dtype_of_sums):
             yield Instance(FILE, expression)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ShapeError
-from .. import NARROW, Array
+from .. import Array, computing
 from ..precision import get_float32_matmul_precision
 from . import THREADS, Grid, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
@@ -144,16 +144,12 @@ def _run(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
         for plan in launches.plans:
             backend.start(plan, arrays, *addresses, 0)
         return
-    partial = backend.empty((launches.scratch,), _compute(out.dtype))
+    partial = backend.empty((launches.scratch,), computing(out.dtype))
     for plan in (*launches.plans, launches.finish):
         backend.start(plan, [*arrays, partial], *addresses, backend.address(partial))
 
 
 _DTYPES = tuple(dtype.numpy for dtype in FLOATS)
-
-
-def _compute(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float32) if dtype.char in NARROW else dtype
 
 
 # --- calls as sums over taps or pixels --------------------------------------------------------------------------------

@@ -266,6 +266,15 @@ def copy(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
     elementwise(backend, "copy", out, args, params)
 
 
+def dense(backend: KernelBackend, array: Array) -> Array:
+    """The array itself if it is dense and row-major, else a dense copy."""
+    if array.flags.c_contiguous:
+        return array
+    result = backend.empty(array.shape, array.dtype)
+    copy(backend, "copy", result, (array,), {})
+    return result
+
+
 def fill(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     """Every element of out = value."""
     (value,) = args

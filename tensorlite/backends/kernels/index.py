@@ -15,7 +15,7 @@ import numpy as np
 
 from ... import dtypes
 from ...errors import OutOfRangeError
-from .. import NARROW, Array, broadcast_shapes
+from .. import Array, broadcast_shapes, computing
 from . import Complaint, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import copy, refusal
 from .layout import (
@@ -262,16 +262,11 @@ def index_add(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, 
     if not adding.partials:
         backend.start(adding.plans[0], (out, value, targets), to, source, address(targets), 0, 0)
         return
-    order, partial = backend.empty((targets.size,), _INT64), backend.empty((adding.partials,), _computing(out.dtype))
+    order, partial = backend.empty((targets.size,), _INT64), backend.empty((adding.partials,), computing(out.dtype))
     backend.kernels["argsort"](backend, "argsort", order, (targets.reshape(-1),), {"dim": 0, "descending": False})
     for plan in adding.plans:
         backend.start(plan, (out, value, targets, order, partial), to, source, address(targets), address(order),
                       address(partial))
-
-
-def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of `Compute<T>`."""
-    return np.dtype(np.float32) if dtype.char in NARROW else dtype
 
 
 def _add_plans(backend: KernelBackend, kernel: str, out: Array, value: Array, targets: Array, dims: tuple[int, ...],

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import NARROW, Array
+from .. import Array, computing
 from . import WARP, Instance, KernelBackend, Launcher, Plan, rows
 from .elementwise import FLOATS, copy
 from .layout import c_type
@@ -20,7 +20,6 @@ _TEMPLATES = {
     "layer_norm_weight_grad": ("held_weight_grad", "long_rows_weight_grad"),
 }
 _CENTERED = "layer_norm"  # what the names of kernels that subtract the mean of a row begin with
-_FLOAT32 = np.dtype(np.float32)
 _PARTIALS = 2**20  # elements of the sums that teams keep, about: few beside what they read
 _LEAST_TEAMS, _MOST_TEAMS = 256, 2048
 _ROWS_OF_A_TEAM = 4
@@ -83,7 +82,7 @@ def layer_norm_weight_grad(backend: KernelBackend, kernel: str, out: Array, args
     if plan is None:
         plan = backend.remember(key, _plan_weight_grad(backend, kernel, out, g, x, eps, aligned))
     partial, total, teams = plan
-    scratch = backend.empty((teams, out.size), _compute(x.dtype))
+    scratch = backend.empty((teams, out.size), computing(x.dtype))
     partials = backend.address(scratch)
     backend.start(partial, (scratch, g, x), partials, slope, source)
     dense = out if out.flags.c_contiguous else backend.empty(out.shape, out.dtype)
@@ -106,10 +105,6 @@ def _plan_weight_grad(backend: KernelBackend, kernel: str, out: Array, g: Array,
     total = backend.plan(Instance(FILE, _total(out.dtype)), "PP", "qq", [teams, columns],
                          (-(-columns // WARP), 1, 1), (WARP * WARP, 1, 1), siblings=siblings)
     return WeightGrad(partial, total, teams)
-
-
-def _compute(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return _FLOAT32 if dtype.char in NARROW else dtype
 
 
 # --- arrays as matrices of rows -------------------------------------------------------------------------------------

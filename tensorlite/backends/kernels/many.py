@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import dtypes
-from .. import NARROW, Array
+from .. import Array, computing
 from . import THREADS, Instance, KernelBackend, Launcher, Plan, segments
 from .layout import c_type
 
@@ -22,7 +22,6 @@ NORMS = {2: "Euclidean", float("inf"): "Largest"}
 ROOMS = segments.capacities(1)
 PACKS = 4  # of 16 bytes, for a thread
 
-_FLOAT32 = np.dtype(np.float32)
 _FLOATS = tuple(d for d in dtypes.ALL if d.is_floating_point)
 
 Arrays = tuple[Array, ...]
@@ -124,7 +123,7 @@ def _part(backend: KernelBackend, work: tuple[Any, ...], tensors: Arrays, room: 
 
 
 def _finish(backend: KernelBackend, work: tuple[Any, ...], dtype: np.dtype[Any], blocks: int) -> Plan:
-    wide = c_type(_FLOAT32 if dtype.char in NARROW else dtype)
+    wide = c_type(computing(dtype))
     return backend.plan(Instance(FILE, f"finish<norms::{NORMS[work[1]]}, {wide}>"), "PPP", "qd", (blocks, work[2]),
                         (1, 1, 1), (THREADS, 1, 1), siblings=_all_expressions())
 

@@ -9,12 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from .. import NARROW, Array
+from .. import Array, computing
 from . import Instance, KernelBackend, Launcher, optimizer
-
-_FLOAT32 = np.dtype(np.float32)
 
 
 def muon_step(backend: KernelBackend, kernel: str, params: tuple[Array, ...], args: tuple[Any, ...],
@@ -25,7 +21,7 @@ def muon_step(backend: KernelBackend, kernel: str, params: tuple[Array, ...], ar
     for param, grad, momentum_buffer in zip(params, grads, buffers, strict=True):
         if not param.size:
             continue
-        direction = backend.empty(param.shape, _FLOAT32 if param.dtype.char in NARROW else param.dtype)
+        direction = backend.empty(param.shape, computing(param.dtype))
         backend.kernels["copy"](backend, "copy", direction, (grad,), {})
         optimizer.update(backend, "muon_momentum", (direction,), ((direction,), rate, (momentum_buffer,)), options)
         direction = _orthogonalize(backend, direction, options["ns_coefficients"], options["eps"], options["ns_steps"])

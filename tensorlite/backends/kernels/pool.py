@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ShapeError
 from .. import Array
 from . import Instance, KernelBackend, Launcher, Plan, one_dimensional
-from .elementwise import FLOATS, copy, refusal
+from .elementwise import FLOATS, copy, dense, refusal
 from .layout import DIVIDER, LARGE, c_type, divider
 
 FILE = "pool.cu"
@@ -87,7 +87,7 @@ def _run(backend: KernelBackend, expression: str, out: Array, g: Array | None, x
     if not out.size:
         return
     planes, step = out.shape[0] * out.shape[1], (LARGE - 1) // (grid[0] * grid[1])
-    g, x = g if g is None else _dense(backend, g), _dense(backend, x)
+    g, x = g if g is None else dense(backend, g), dense(backend, x)
     target = out if out.flags.c_contiguous else backend.empty(out.shape, out.dtype)
     for first in range(0, planes, step):
         part = slice(first, min(first + step, planes))
@@ -108,15 +108,6 @@ def _plan(backend: KernelBackend, expression: str, planes: int, grid: Pair, wind
     siblings = next(group for group in _groups() if expression in group)
     return backend.plan(Instance(FILE, expression), "PPP", _FIELDS, values, *one_dimensional(threads),
                         siblings=siblings)
-
-
-def _dense(backend: KernelBackend, array: Array) -> Array:
-    """The array itself if it is dense and row-major, else a dense copy."""
-    if array.flags.c_contiguous:
-        return array
-    dense = backend.empty(array.shape, array.dtype)
-    copy(backend, "copy", dense, (array,), {})
-    return dense
 
 
 # --- instances --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import dtypes
-from .. import Array
+from .. import Array, computing
 from . import THREADS, WARP, Instance, KernelBackend, Launcher, Plan
 from .elementwise import ANY, refusal
 from .layout import c_type, coalesce, dims_fields, element_strides, packed_dims
@@ -62,7 +62,7 @@ def scan(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
     if of_totals is None:
         backend.start(along, (out, x), source, target, 0, 0)
         return
-    totals = backend.empty((count,), _computing(x.dtype))
+    totals = backend.empty((count,), computing(x.dtype))
     before = backend.address(totals)
     backend.start(along, (totals, x), source, 0, 0, before)
     backend.start(of_totals, (totals,), before, before, 0, 0)
@@ -86,11 +86,7 @@ def _plan(backend: KernelBackend, kernel: str, out: Array, x: Array, dim: int) -
         return Scan(along, None, 0)
     rows = geometry.rows
     dense = Geometry(rows, shares, (1, 1), [rows], [(shares, shares)])
-    return Scan(along, launch("rows", _computing(x.dtype), dense, 1, shares), rows * shares)
-
-
-def _computing(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtypes.from_numpy(dtype).wide.numpy
+    return Scan(along, launch("rows", computing(x.dtype), dense, 1, shares), rows * shares)
 
 
 def _geometry(out: Array, x: Array, dim: int) -> Geometry:
