@@ -1,7 +1,7 @@
 """What a kernel has to move and to compute, what a device can, and so how long the kernel takes at least: the roofline.
 
 Bytes are those of the operands and results, as if each were read or written once, from and to memory. Floating-point
-operations are counted for products of matrices and convolutions only: everything else waits for memory.
+operations are counted for products of matrices, convolutions and attention: everything else waits for memory.
 """
 
 from __future__ import annotations
