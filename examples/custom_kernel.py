@@ -43,9 +43,9 @@ def mish_curvature(x: tl.Tensor) -> tl.Tensor:
 
 # A whole kernel: indices, shared memory and barriers are its own. One block of 128 threads divides a row by its
 # root mean square. Fields of args: out, the inputs, `numbers`, and the keyword-only parameters of the reference.
-rms_norm = tl.kernel("rms_norm", source=r"""
+unit_rms = tl.kernel("unit_rms", source=r"""
 template <class T>
-__global__ void rms_norm(const Args<T> args) {
+__global__ void unit_rms(const Args<T> args) {
   __shared__ Compute<T> partial[128];
   const T* x = args.x + i64(blockIdx.x) * args.columns;
   T* out = args.out + i64(blockIdx.x) * args.columns;
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
 
-    for op in (mish_grad, mish, rms_norm):
+    for op in (mish_grad, mish, unit_rms):
         print(op.check(*[(3, 150)] * len(op.inputs), devices=[options.device]))
 
     tl.manual_seed(0)
@@ -86,7 +86,7 @@ def main() -> None:
     first, last = nn.Linear(2, 32).to(options.device), nn.Linear(32, 1).to(options.device)
     optimizer = optim.Adam([*first.parameters(), *last.parameters()], lr=0.02)
     for step in range(options.steps + 1):
-        loss = F.mse_loss(last(rms_norm(mish(first(x)))), y)
+        loss = F.mse_loss(last(unit_rms(mish(first(x)))), y)
         if step % 50 == 0:
             print(f"step {step:3}: loss {loss.item():.4f}")
         optimizer.zero_grad()
