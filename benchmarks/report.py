@@ -133,6 +133,32 @@ def step_section(record: dict[str, Any]) -> Iterator[str]:
         yield measured_on(record)
 
 
+def layers_table(record: dict[str, Any]) -> str:
+    """Subjects down; for each model the step, its ratio to torch's, and its memory."""
+    rows = record["rows"]
+    header = ["a training step"] + [title for row in rows for title in (row["label"], "times torch's", "memory")]
+    names = [name for name in record["labels"] if any(name in row["median_us"] for row in rows)]
+    return table(header, [[record["labels"][name]] + [cell for row in rows for cell in _layers_cells(row, name)]
+                          for name in names])
+
+
+def _layers_cells(row: dict[str, Any], name: str) -> list[str]:
+    if name not in row["median_us"]:
+        return ["-", "-", "-"]
+    ratio = f"{row['ratio'][name]:.2f} ({row['ratio_of_minima'][name]:.2f})" if "ratio" in row else "-"
+    return [microseconds(row["median_us"][name]), ratio, f"{row['memory_bytes'][name] / 1e6:.1f} MB"]
+
+
+def layers_section(record: dict[str, Any]) -> Iterator[str]:
+    """Convolutions and attention: LeNet and a small GPT."""
+    yield "## LeNet and a small GPT\n"
+    yield ("Adam and cross entropy. The ratio is the median over rounds; in brackets that of the quickest rounds. "
+           "Memory is what the first steps add to the process: gradients, activations, optimizer state, and what a "
+           "recording or a compiled step keeps.\n")
+    yield layers_table(record)
+    yield measured_on(record)
+
+
 def mnist_table(record: dict[str, Any], job: str) -> str:
     """Wall time of the whole job, and until each accuracy was reached."""
     result = record["jobs"][job]
@@ -230,8 +256,9 @@ def gpu_section(results: Path) -> Iterator[str]:
         yield measured_on(record)
 
 
-SECTIONS = {"train_step": step_section, "mnist_job": mnist_section, "growth": growth_section,
-            "cpu_bandwidth": bandwidth_section, "footprint": footprint_section, "denormals": denormals_section}
+SECTIONS = {"train_step": step_section, "layers_step": layers_section, "mnist_job": mnist_section,
+            "growth": growth_section, "cpu_bandwidth": bandwidth_section, "footprint": footprint_section,
+            "denormals": denormals_section}
 
 
 def page(records: dict[str, dict[str, Any]], results: Path) -> str:
@@ -244,11 +271,13 @@ def page(records: dict[str, dict[str, Any]], results: Path) -> str:
 
 
 def readme_section(records: dict[str, dict[str, Any]]) -> str:
-    """The README's figures: the step, the MNIST job, the footprint."""
+    """The README's figures: the steps, the MNIST job, the footprint."""
     parts = []
     if "train_step" in records:
         parts += ["![A training step at four sizes](docs/images/train_step.svg)\n", step_table(records["train_step"]),
                   measured_on(records["train_step"])]
+    if "layers_step" in records:
+        parts += [layers_table(records["layers_step"]), measured_on(records["layers_step"])]
     if "mnist_job" in records:
         parts += ["![MNIST, accuracy against time](docs/images/mnist.svg)\n"]
         parts += [mnist_table(records["mnist_job"], job) for job in records["mnist_job"]["jobs"]]

@@ -36,10 +36,12 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = {
-    "train_step": Benchmark("train_step.py", 400, quick=("--rounds", "5", "--seconds", "0.08", "--grid", "none"),
+    "train_step": Benchmark("train_step.py", 370, quick=("--rounds", "5", "--seconds", "0.08", "--grid", "none"),
                             full=("--grid", "full")),
-    "mnist_job": Benchmark("mnist_job.py", 380, quick=("--jobs", "five-epochs", "--runs", "1")),
-    "growth": Benchmark("growth.py", 150, quick=("--seconds", "0.02")),
+    "layers_step": Benchmark("layers_step.py", 140,
+                             quick=("--rounds", "3", "--subjects", "tensorlite-captured", "torch")),
+    "mnist_job": Benchmark("mnist_job.py", 330, quick=("--jobs", "five-epochs", "--runs", "1")),
+    "growth": Benchmark("growth.py", 110, quick=("--seconds", "0.02")),
     "cpu_bandwidth": Benchmark("op_bandwidth.py", 100, ("--device", "cpu", "--seconds", "75"),
                                quick=("--elements", "262144")),
     "footprint": Benchmark("footprint.py", 90, quick=("--rounds", "2")),

@@ -13,7 +13,8 @@ def set_float32_matmul_precision(precision: str) -> None:
 
     "highest" (the start) computes in float32; "high" and "medium" let tensor cores round the factors to TensorFloat-32,
     10 bits of mantissa instead of 23, several times as fast on GPUs since 2020. Sums stay float32. Device "cuda:sim"
-    rounds in convolutions and attention alone; other devices and dtypes are not concerned. Raises ArgumentError for another name.
+    rounds in convolutions and attention alone; other devices and dtypes are not concerned. Raises ArgumentError for
+    another name.
 
     >>> tl.set_float32_matmul_precision("high")
     >>> tl.get_float32_matmul_precision()
