@@ -10,7 +10,7 @@ from .. import ops
 from ..creation import empty
 from ..dtypes import DType
 from ..errors import ArgumentError, ShapeError
-from ..ops.options import Size
+from ..ops.options import Size, sizes
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -18,10 +18,6 @@ from .module import Module
 from .parameter import Parameter
 
 _PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
-
-
-def _each(value: Size, ndim: int) -> tuple[int, ...]:
-    return (value,) * ndim if isinstance(value, int) else tuple(value)
 
 
 class _Conv(Module):
@@ -43,10 +39,10 @@ class _Conv(Module):
             raise ArgumentError(f"{name}: padding_mode must be one of {_PADDING_MODES}, got {padding_mode!r}")
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = _each(kernel_size, ndim)
-        self.stride = _each(stride, ndim)
-        self.padding = padding if isinstance(padding, str) else _each(padding, ndim)
-        self.dilation = _each(dilation, ndim)
+        self.kernel_size = sizes(name, "kernel_size", kernel_size, ndim, 1)
+        self.stride = sizes(name, "stride", stride, ndim, 1)
+        self.padding = padding if isinstance(padding, str) else sizes(name, "padding", padding, ndim, 0)
+        self.dilation = sizes(name, "dilation", dilation, ndim, 1)
         self.groups = groups
         self.padding_mode = padding_mode
         if isinstance(padding, str) and padding not in ("same", "valid"):
@@ -145,7 +141,7 @@ class _ConvTranspose(_Conv):
             raise ArgumentError(f"{type(self).__name__}: padding must be an integer or a tuple, got {padding!r}")
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
                          device, dtype)
-        self.output_padding = _each(output_padding, self.NDIM)
+        self.output_padding = sizes(type(self).__name__, "output_padding", output_padding, self.NDIM, 0)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return (self.in_channels, self.out_channels // self.groups, *self.kernel_size)

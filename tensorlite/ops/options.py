@@ -12,14 +12,17 @@ Size = int | Sequence[int]
 
 def sizes(name: str, what: str, value: Size, count: int, least: int) -> tuple[int, ...]:
     """An option for `count` dimensions, given as one number or as many. Raises ArgumentError for other numbers of them,
-    and below `least`.
+    for what is no integer, and below `least`.
 
     >>> from tensorlite.ops.options import sizes
     >>> sizes("conv2d", "stride", 2, count=2, least=1)
     (2, 2)
     """
     listed = tuple(value) if isinstance(value, Sequence) else (value,)
-    numbers = tuple(operator.index(n) for n in (listed * count if len(listed) == 1 else listed))
+    try:
+        numbers = tuple(operator.index(n) for n in (listed * count if len(listed) == 1 else listed))
+    except TypeError:
+        numbers = ()
     if len(numbers) != count or min(numbers) < least:
         raise ArgumentError(f"{name}: {what} must be an integer >= {least} or a tuple of {count}, got {value!r}")
     return numbers

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ... import ops
 from ...autograd.autocast import autocasts
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError
 from ...tensor import Tensor
 
 
@@ -135,6 +135,9 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
 
 
 def _channels(name: str, input: Tensor) -> int:
+    """How many channels a checked input has. Raises DTypeError for integers, ShapeError for too few dimensions."""
+    if not input.dtype.is_floating_point:
+        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}; convert with .float()")
     if input.ndim < 2:
         raise ShapeError(f"{name}: expected at least 2 dimensions for input tensor but received {input.ndim}")
     return input.shape[1]
@@ -162,12 +165,15 @@ def _track(name: str, running_mean: Tensor | None, running_var: Tensor | None, m
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """x / (k + alpha·mean of x² over `size` neighbouring channels)^beta, with zeros beyond the first and last channel.
 
-    Krizhevsky et al. 2012. Input (N, C, ...). Raises ShapeError for fewer than 3 dimensions.
+    Krizhevsky et al. 2012. Input (N, C, ...). Raises ShapeError for fewer than 3 dimensions, ArgumentError
+    for a size below 1.
 
     >>> F.local_response_norm(tl.ones(1, 2, 1), 2, alpha=2.0, beta=1.0)
     tensor([[[0.5000],
              [0.3333]]])
     """
+    if size < 1:
+        raise ArgumentError(f"local_response_norm: size must be at least 1, got {size}")
     if input.ndim < 3:
         raise ShapeError(f"local_response_norm: expected 3D or higher dimensionality input (got {input.ndim} "
                          "dimensions)")
