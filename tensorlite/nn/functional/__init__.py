@@ -1,7 +1,8 @@
 """Layers as functions, under PyTorch's names: what they compute is given entirely by their arguments.
 
-activation.py, linear.py, dropout.py, normalization.py, embedding.py; the losses in regression.py (two tensors of one
-shape, and distances) and classification.py (scores against classes).
+activation.py, linear.py, dropout.py, normalization.py; pooling.py, resampling.py (other sizes, padding) and unfold.py
+(windows as columns, channels as pixels); attention.py; embedding.py and embedding_bag.py; the losses in regression.py
+(two tensors of one shape, and distances) and classification.py (scores against classes). Convolutions are those of ops.
 """
 
 from __future__ import annotations
