@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import copy
 import gc
+import platform
 import subprocess
 import sys
 import weakref
@@ -412,3 +413,24 @@ def test_kernels_keep_nothing_of_the_users_context() -> None:
         assert contextvars.copy_context().run(work)() is None
     finally:
         backend._contexts = kept  # type: ignore[attr-defined]
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------------
+
+ACTIVATIONS = """
+import resource
+import tensorlite as tl
+faults = []
+for step in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    activations = [tl.ones(700_000) for _ in range(8)]
+    del activations
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(max(faults[2:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules")
+def test_the_memory_of_a_step_is_not_mapped_anew_in_the_next() -> None:
+    """22 MB of activations are about 5,500 pages."""
+    assert int(run(ACTIVATIONS)) < 100
