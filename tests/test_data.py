@@ -754,8 +754,16 @@ def test_timeout() -> None:
     timer.join()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's answer to Ctrl-C, which a process that a shell starts in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals between threads")
-def test_keyboard_interrupt_stops_the_workers() -> None:
+def test_keyboard_interrupt_stops_the_workers(interruptible: None) -> None:
     waiting, consumed, release = threading.Event(), threading.Event(), threading.Event()
     main = threading.main_thread().ident
     assert main is not None
