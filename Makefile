@@ -23,7 +23,7 @@ TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 RIVALS_STAMP := $(VENV)/.installed-rivals
 CUDA_STAMP := $(VENV)/.installed-cuda
 CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py \
-	tests/test_capture.py tests/test_devices.py tests/test_ops.py::test_gradient \
+	tests/test_capture.py tests/test_capture_models.py tests/test_devices.py tests/test_ops.py::test_gradient \
 	tests/test_ops.py::test_results_do_not_depend_on_strides
 
 .PHONY: mnist test lint bench test-cuda gpu size clean
