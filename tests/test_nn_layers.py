@@ -291,6 +291,20 @@ def test_linear_without_bias_keeps_the_name():
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
 
 
+@pytest.mark.parametrize(("make", "shape"), [
+    (lambda k: nn.Conv2d(k(2), k(4), k(3), stride=k(2), padding=k(1), groups=k(2)), (1, 2, 5, 5)),
+    (lambda k: nn.ConvTranspose1d(2, 4, k(3), k(2), k(1), k(1)), (1, 2, 5)),
+    (lambda k: nn.MaxPool2d(k(2)), (1, 4, 5)), (lambda k: nn.MaxPool1d(k(2), padding=k(1)), (1, 5)),
+    (lambda k: nn.AvgPool1d(k(2), k(1)), (1, 5)), (lambda k: nn.AdaptiveAvgPool2d(k(2)), (1, 3, 5)),
+    (lambda k: nn.LayerNorm(k(4)), (2, 4)), (lambda k: nn.RMSNorm(k(4)), (2, 4)),
+    (lambda k: nn.ZeroPad2d(k(1)), (1, 3, 3)),
+])
+def test_sizes_may_be_integers_of_numpy(make, shape):
+    with_numbers, with_integers = make(np.int64), make(int)
+    x = tl.rand(*shape)
+    assert with_numbers(x).shape == with_integers(x).shape
+
+
 def test_layer_takes_dtype_and_device():
     layer = nn.Linear(2, 3, device="cpu", dtype=tl.float64)
     assert layer.weight.dtype is layer.bias.dtype is tl.float64

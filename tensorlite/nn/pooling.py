@@ -82,7 +82,7 @@ class MaxUnpool2d(Module):
 
 def _single(size: Sizes) -> Sizes:
     """A size as a tuple, as PyTorch shows it for AvgPool1d."""
-    return (size,) if isinstance(size, int) else size
+    return size if isinstance(size, Sequence) else (size,)
 
 
 class AvgPool1d(Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..tensor import Tensor
 from . import functional as F
@@ -73,7 +73,7 @@ class _Pad(Module):
 
     def __init__(self, padding: Sizes) -> None:
         super().__init__()
-        self.padding = (padding,) * (2 * self.ndim) if isinstance(padding, int) else tuple(padding)
+        self.padding = tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * self.ndim)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, self.mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from ..errors import ArgumentError
 
@@ -32,3 +33,8 @@ def pair(name: str, what: str, value: Size, least: int = 1) -> tuple[int, int]:
     """(rows, columns) of an option. Raises ArgumentError as `sizes` does."""
     rows, columns = sizes(name, what, value, 2, least)
     return rows, columns
+
+
+def is_given(value: Size | None) -> TypeGuard[Size]:
+    """Whether an option is not left to its default, as None and () leave it."""
+    return value is not None and not (isinstance(value, Sequence) and not value)

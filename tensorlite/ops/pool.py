@@ -14,7 +14,7 @@ from ..autograd.op import op
 from ..backends import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .movement import squeeze, unsqueeze
-from .options import Size, pair
+from .options import Size, is_given, pair
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -148,7 +148,7 @@ def _windows(name: str, x: Tensor, kernel_size: Size, stride: Size | None,
         raise ShapeError(f"{name}: expected an input (N, C, H, W) or (C, H, W) of planes that are not empty, "
                          f"got {tuple(x.shape)}")
     kernel = pair(name, "kernel_size", kernel_size)
-    step = kernel if stride is None or stride == () else pair(name, "stride", stride)
+    step = pair(name, "stride", stride) if is_given(stride) else kernel
     margin, apart = pair(name, "padding", padding, 0), pair(name, "dilation", dilation)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, apart, strict=True)]
     if any(2 * p > span for p, span in zip(margin, spans, strict=True)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from typing import SupportsIndex
 
 from ... import ops
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ...ops.options import pair
+from ...ops.options import is_given, pair
 from ...tensor import Tensor
 
 Sizes = int | Sequence[int]
@@ -43,7 +45,7 @@ def max_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     tensor([[3., 2.]])
     """
     result = max_pool2d(_as_plane("max_pool1d", input), _row("max_pool1d", kernel_size, 1),
-                        None if _is_default(stride) else _row("max_pool1d", stride, 1), _row("max_pool1d", padding, 0),
+                        _row("max_pool1d", stride, 1) if is_given(stride) else None, _row("max_pool1d", padding, 0),
                         _row("max_pool1d", dilation, 1), ceil_mode, return_indices)
     return result.squeeze(-2) if isinstance(result, Tensor) else (result[0].squeeze(-2), result[1].squeeze(-2))
 
@@ -70,7 +72,7 @@ def avg_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     tensor([[2., 1.]])
     """
     return avg_pool2d(_as_plane("avg_pool1d", input), _row("avg_pool1d", kernel_size, 1),
-                      None if _is_default(stride) else _row("avg_pool1d", stride, 1), _row("avg_pool1d", padding, 0),
+                      _row("avg_pool1d", stride, 1) if is_given(stride) else None, _row("avg_pool1d", padding, 0),
                       ceil_mode, count_include_pad).squeeze(-2)
 
 
@@ -89,7 +91,7 @@ def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Sizes, stride: Siz
         raise ShapeError(f"max_unpool2d: expected an input (N, C, H, W) or (C, H, W) with indices of its shape, got "
                          f"{tuple(input.shape)} and {tuple(indices.shape)}")
     kernel = pair("max_unpool2d", "kernel_size", kernel_size)
-    step = kernel if stride is None or stride == () else pair("max_unpool2d", "stride", stride)
+    step = pair("max_unpool2d", "stride", stride) if is_given(stride) else kernel
     margin = pair("max_unpool2d", "padding", padding, 0)
     rows, columns = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(input.shape[-2:], step, margin, kernel, strict=True)
                      ] if output_size is None else tuple(output_size)[-2:]
@@ -97,16 +99,12 @@ def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Sizes, stride: Siz
     return ops.scatter(planes, -1, indices.flatten(-2), input.flatten(-2)).unflatten(-1, (rows, columns))
 
 
-def _is_default(stride: Sizes | None) -> bool:
-    return stride is None or stride == ()
-
-
 def _row(name: str, value: Sizes | None, neutral: int) -> tuple[int, int]:
     """The (rows, columns) of an argument for the last dimension alone."""
     numbers = tuple(value) if isinstance(value, Sequence) else (value,)
-    if len(numbers) != 1 or not isinstance(numbers[0], int):
+    if len(numbers) != 1 or not isinstance(numbers[0], SupportsIndex):
         raise ArgumentError(f"{name}: expected one number for its one dimension, got {value}")
-    return neutral, numbers[0]
+    return neutral, operator.index(numbers[0])
 
 
 def _as_plane(name: str, input: Tensor) -> Tensor:
