@@ -11,7 +11,7 @@ import pytest
 
 import tensorlite as tl
 from tensorlite import nn
-from tensorlite.errors import ArgumentError, OutOfRangeError, ShapeError
+from tensorlite.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from tensorlite.nn import functional as F
 
 ROWS, DIM = 6, 3
@@ -150,6 +150,10 @@ def test_an_index_or_offset_out_of_range_is_refused(device: str) -> None:
     (lambda i, w: F.embedding_bag(i, w, i[:1], mode="median"), ArgumentError, "sum, mean or max"),
     (lambda i, w: F.embedding_bag(i, w, i[:1], per_sample_weights=w[:2, 0]), ArgumentError, "mode='sum'"),
     (lambda i, w: F.embedding_bag(i, w, i[:1], mode="sum", per_sample_weights=w[:1, 0]), ArgumentError, "shape"),
+    (lambda i, w: F.embedding_bag(i, w, i[:1], mode="sum", per_sample_weights=i), DTypeError, "weight's dtype float"),
+    (lambda i, w: F.embedding_bag(i, w, i[:1].float()), DTypeError, r"offsets must be integers \(bags,\), got float32"),
+    (lambda i, w: F.embedding_bag(i, w, i[None]), DTypeError, r"of shape \(1, 2\)"),
+    (lambda i, w: F.embedding([0, 1], w), DTypeError, "expected a Tensor of indices, got list"),
     (lambda i, w: F.embedding_bag(i, w, i[:1], scale_grad_by_freq=True), ArgumentError, "scale_grad_by_freq=True"),
     (lambda i, w: F.embedding(i, w, sparse=True), ArgumentError, "sparse=True is not supported"),
     (lambda i, w: nn.Embedding(3, 2, sparse=True), ArgumentError, "Embedding: sparse=True"),

@@ -10,6 +10,7 @@ from .. import ops
 from ..creation import empty, zeros
 from ..dtypes import DType
 from ..errors import ArgumentError, ShapeError
+from ..ops.options import require_floating
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -37,9 +38,9 @@ class RNNBase(Module):
                  device: Any = None, dtype: DType | None = None) -> None:
         super().__init__()
         name = type(self).__name__
-        if hidden_size <= 0 or num_layers <= 0:
-            raise ArgumentError(f"{name}: hidden_size and num_layers must be greater than zero, "
-                                f"got {hidden_size} and {num_layers}")
+        if min(input_size, hidden_size, num_layers) <= 0:
+            raise ArgumentError(f"{name}: input_size, hidden_size and num_layers must be greater than zero, got "
+                                f"{input_size}, {hidden_size} and {num_layers}")
         if not 0 <= dropout <= 1:
             raise ArgumentError(f"{name}: dropout should be a number in range [0, 1], got {dropout}")
         if not 0 <= proj_size < hidden_size:
@@ -126,6 +127,7 @@ class RNNBase(Module):
 
     def _check_input(self, input: Tensor, batched_ndim: int) -> None:
         name = type(self).__name__
+        require_floating(name, input)
         if input.ndim not in (2, batched_ndim):
             raise ShapeError(f"{name}: expected input to be 2D or 3D, got {input.ndim}D of shape {tuple(input.shape)}")
         if input.shape[-1] != self.input_size:
@@ -210,7 +212,7 @@ class RNN(RNNBase):
         self.mode = f"RNN_{nonlinearity.upper()}"
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
-        y, (h,) = self._run(input, None if hx is None else (hx,))
+        y, (h,) = self._run(input, None if hx is None else checked_state(type(self).__name__, hx))
         return y, h
 
     def _direction(self, x: Tensor, states: States, weights: list[Parameter], options: dict[str, Any]) -> States:
@@ -248,7 +250,7 @@ class GRU(RNNBase):
                          dtype)
 
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None) -> tuple[Any, Tensor]:
-        y, (h,) = self._run(input, None if hx is None else (hx,))
+        y, (h,) = self._run(input, None if hx is None else checked_state(type(self).__name__, hx))
         return y, h
 
     def _direction(self, x: Tensor, states: States, weights: list[Parameter], options: dict[str, Any]) -> States:
@@ -283,6 +285,13 @@ class LSTM(RNNBase):
         h, c = states
         return ops.lstm(x, h, c, parts["weight_ih"], parts["weight_hh"], _joined_bias(parts), parts.get("weight_hr"),
                         **options)
+
+
+def checked_state(name: str, hx: Any) -> tuple[Tensor]:
+    """The states of an RNN or GRU. Raises ArgumentError for what is no tensor, such as the pair of an LSTM."""
+    if not isinstance(hx, Tensor):
+        raise ArgumentError(f"{name}: expected one tensor h0 as the first states, got {type(hx).__name__}")
+    return (hx,)
 
 
 def checked_pair(name: str, hx: Any) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,12 @@ from .. import ops
 from ..creation import empty, zeros
 from ..dtypes import DType
 from ..errors import ShapeError
+from ..ops.options import require_floating
 from ..tensor import Tensor
 from . import init
 from .module import Module
 from .parameter import Parameter
-from .recurrent import States, check_nonlinearity, checked_pair
+from .recurrent import States, check_nonlinearity, checked_pair, checked_state
 
 
 class RNNCellBase(Module):
@@ -47,6 +48,7 @@ class RNNCellBase(Module):
     def _steps(self, input: Tensor, given: tuple[Tensor | None, ...]) -> tuple[Tensor, States]:
         """The input as a sequence of one step, (1, batch, in), and the states (batch, hidden)."""
         name = type(self).__name__
+        require_floating(name, input)
         if input.ndim not in (1, 2):
             raise ShapeError(f"{name}: expected input to be 1D or 2D, got {input.ndim}D instead")
         if input.shape[-1] != self.input_size:
@@ -86,7 +88,7 @@ class RNNCell(RNNCellBase):
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        x, (h,) = self._steps(input, (hx,))
+        x, (h,) = self._steps(input, (None,) if hx is None else checked_state(type(self).__name__, hx))
         _, following = ops.rnn(x, h, self.weight_ih, self.weight_hh, self._joined_bias(),
                                nonlinearity=self.nonlinearity)
         return following.reshape(*input.shape[:-1], self.hidden_size)
@@ -108,7 +110,7 @@ class GRUCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        x, (h,) = self._steps(input, (hx,))
+        x, (h,) = self._steps(input, (None,) if hx is None else checked_state(type(self).__name__, hx))
         _, following = ops.gru(x, h, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return following.reshape(*input.shape[:-1], self.hidden_size)
 

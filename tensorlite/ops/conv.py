@@ -22,7 +22,7 @@ from ..backends import Array, Backend
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .matmul import require_same_dtype
 from .movement import unsqueeze
-from .options import Size, sizes
+from .options import Size, require_floating, sizes
 from .padding import pad
 from .reduce import _sum
 
@@ -213,8 +213,7 @@ def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) 
         if not isinstance(operand, Var):
             raise DTypeError(f"{name}: expected a Tensor, got {type(operand).__name__}; wrap it in tl.tensor(...)")
         require_same_dtype(name, input, operand)
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}; convert with .float()")
+    require_floating(name, input)
     if weight.ndim != ndim + 2 or input.ndim not in (ndim + 1, ndim + 2):
         layout = "(N, C, H, W) or (C, H, W)" if ndim == 2 else "(N, C, L) or (C, L)"
         raise ShapeError(f"{name}: expected input {layout} and a weight of {ndim + 2} dimensions, got input "

@@ -21,6 +21,7 @@ from ..autograd.tape import Node, Var, wrap
 from ..backends import Array, Backend, computing
 from ..errors import DTypeError, ShapeError
 from .elementwise import mul, sub
+from .options import require_floating
 from .reduce import mean, sum
 from .wide import widened
 
@@ -123,17 +124,12 @@ def rms_norm(x: Tensor, weight: Tensor | None, *, normalized_ndim: int, eps: flo
 
 def _rows(name: str, x: Tensor, normalized_ndim: int, **parts: Tensor | None) -> tuple[int, ...]:
     """The last dimensions of x. Raises DTypeError or ShapeError where x or a parameter does not fit."""
-    _require_floating(name, x)
+    require_floating(name, x)
     shape = x.shape[x.ndim - normalized_ndim:]
     for part, value in parts.items():
         if isinstance(value, Var) and value.array.shape != shape:
             raise ShapeError(f"{name}: {part} has shape {tuple(value.shape)}, expected {tuple(shape)}")
     return tuple(range(x.ndim - normalized_ndim, x.ndim))
-
-
-def _require_floating(name: str, x: Tensor) -> None:
-    if not x.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")
 
 
 # --- channels: BatchNorm, GroupNorm and InstanceNorm ------------------------------------------------------------------
@@ -148,7 +144,7 @@ def moments(x: Tensor, groups: int | None = None) -> tuple[Tensor, Tensor]:
     >>> tl.ops.moments(tl.tensor([[1., 2.], [3., 6.]]))
     (tensor([2., 4.]), tensor([1., 4.]))
     """
-    _require_floating("moments", x)
+    require_floating("moments", x)
     be, array = x.backend, x.array
     shape = array.shape[1:2] if groups is None else (array.shape[0], groups)
     dtype = computing(array.dtype)
@@ -266,7 +262,7 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tens
     mean and var are of the shape (C,), or (N, G) for G groups of neighbouring channels. In training they are
     `moments(x)`, and gradients flow through them; else they are constants. Ioffe and Szegedy 2015.
     """
-    _require_floating("batch_norm", x)
+    require_floating("batch_norm", x)
     wide = computing(x.array.dtype)
     for name, part in (("weight", weight), ("bias", bias)):
         if isinstance(part, Var) and part.array.dtype not in (x.array.dtype, wide):
@@ -284,5 +280,5 @@ def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | Non
 
     The caller has checked that `groups` divides the channels of x (N, C, ...).
     """
-    _require_floating("group_norm", x)
+    require_floating("group_norm", x)
     return batch_norm(x, weight, bias, *moments(x, groups), eps=eps, training=True)

@@ -1,12 +1,13 @@
-"""How options of operations on signals and images are read: one number for all dimensions, or one for each."""
+"""How arguments of operations on signals and images are read: floating inputs, options for all dimensions or each."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from ..errors import ArgumentError
+from ..autograd.tape import Var
+from ..errors import ArgumentError, DTypeError
 
 Size = int | Sequence[int]
 
@@ -38,3 +39,12 @@ def pair(name: str, what: str, value: Size, least: int = 1) -> tuple[int, int]:
 def is_given(value: Size | None) -> TypeGuard[Size]:
     """Whether an option is not left to its default, as None and () leave it."""
     return value is not None and not (isinstance(value, Sequence) and not value)
+
+
+def require_floating(name: str, x: Any) -> None:
+    """Raise DTypeError for what is no tensor of a floating dtype."""
+    is_tensor = isinstance(x, Var)
+    if not is_tensor:
+        raise DTypeError(f"{name}: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
+    if not x.dtype.is_floating_point:
+        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..autograd.op import op
 from ..backends import Array, Backend
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from .movement import squeeze, unsqueeze
-from .options import Size, is_given, pair
+from .options import Size, is_given, pair, require_floating
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -142,8 +142,7 @@ def _of_batch(x: Tensor, function: Any) -> Tensor:
 def _windows(name: str, x: Tensor, kernel_size: Size, stride: Size | None,
              padding: Size, dilation: Size, ceil_mode: bool) -> Windows:
     """The windows that checked arguments make in x."""
-    if not x.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")
+    require_floating(name, x)
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
         raise ShapeError(f"{name}: expected an input (N, C, H, W) or (C, H, W) of planes that are not empty, "
                          f"got {tuple(x.shape)}")

@@ -17,9 +17,10 @@ from ..autograd import engine
 from ..autograd.op import NONE, Op, unpack
 from ..autograd.tape import Node, Var, wrap
 from ..backends import Array, Backend
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from .matmul import require_same_dtype
 from .movement import cat, clone, narrow, reshape
+from .options import require_floating
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -169,8 +170,7 @@ def flattened(states: list[Any]) -> Any:
 
 def require_fitting(name: str, x: Tensor, *others: Tensor) -> None:
     """Raise ShapeError for what is no sequence of batches, DTypeError for integers and for another dtype than x's."""
-    if not x.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")
+    require_floating(name, x)
     if x.ndim != 3 or not x.shape[0]:
         raise ShapeError(f"{name}: expected an input (steps, batch, features) of at least one step, got "
                          f"{tuple(x.shape)}")

@@ -25,6 +25,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None, max
             [1., 2.]])
     """
     refuse_options("embedding", scale_grad_by_freq, sparse)
+    if not isinstance(input, Tensor):
+        raise DTypeError(f"embedding: expected a Tensor of indices, got {type(input).__name__}; wrap it in "
+                         "tl.tensor(...)")
     if input.dtype.category != INTEGER:
         raise DTypeError(f"embedding: indices must be integers, got {input.dtype.name}; convert with .long()")
     if padding_idx is not None:

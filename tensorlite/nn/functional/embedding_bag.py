@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from ... import ops
-from ...errors import ArgumentError, OutOfRangeError, ShapeError
+from ...dtypes import INTEGER
+from ...errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ...ops.index import index_spread
 from ...ops.movement import full_like
 from ...tensor import Tensor
@@ -28,7 +29,8 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
              with include_last_offset the last one is N and begins no bag
     mode     "sum", which alone takes per_sample_weights of the input's shape, "mean" or "max"
     Rows padding_idx count in no bag and get no gradient; empty bags give zeros. Of equal maxima the first gets the
-    gradient. For max_norm and further errors see embedding. Raises ShapeError, ArgumentError, OutOfRangeError.
+    gradient. For max_norm and further errors see embedding. Raises ShapeError, DTypeError, ArgumentError,
+    OutOfRangeError.
 
     >>> F.embedding_bag(tl.tensor([0, 1, 1]), tl.tensor([[1., 2.], [3., 4.]]), tl.tensor([0, 2]), mode="sum")
     tensor([[4., 6.],
@@ -42,6 +44,12 @@ def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, 
     if per_sample_weights is not None and (mode != "sum" or per_sample_weights.shape != input.shape):
         raise ArgumentError("embedding_bag: per_sample_weights need mode='sum' and the input's shape, got "
                             f"mode={mode!r}, shapes {tuple(per_sample_weights.shape)} and {tuple(input.shape)}")
+    if per_sample_weights is not None and per_sample_weights.dtype is not weight.dtype:
+        raise DTypeError(f"embedding_bag: per_sample_weights must have weight's dtype {weight.dtype.name}, got "
+                         f"{per_sample_weights.dtype.name}")
+    if offsets is not None and (offsets.ndim != 1 or offsets.dtype.category != INTEGER):
+        raise DTypeError(f"embedding_bag: offsets must be integers (bags,), got {offsets.dtype.name} of shape "
+                         f"{tuple(offsets.shape)}; convert with .long()")
     rows = embedding(input, weight, padding_idx, max_norm, norm_type)
     counted = None if padding_idx is None else ops.ne(input, checked_padding(padding_idx, weight.shape[0]))
     if per_sample_weights is not None:

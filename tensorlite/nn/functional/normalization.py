@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ... import ops
 from ...autograd.autocast import autocasts
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, ShapeError
+from ...ops.options import require_floating
 from ...tensor import Tensor
 
 
@@ -136,8 +137,7 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bia
 
 def _channels(name: str, input: Tensor) -> int:
     """How many channels a checked input has. Raises DTypeError for integers, ShapeError for too few dimensions."""
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}; convert with .float()")
+    require_floating(name, input)
     if input.ndim < 2:
         raise ShapeError(f"{name}: expected at least 2 dimensions for input tensor but received {input.ndim}")
     return input.shape[1]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import SupportsIndex
 
 from ... import ops
-from ...errors import ArgumentError, DTypeError, ShapeError
-from ...ops.options import is_given, pair
+from ...errors import ArgumentError, ShapeError
+from ...ops.options import is_given, pair, require_floating
 from ...tensor import Tensor
 
 Sizes = int | Sequence[int]
@@ -169,8 +169,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: Targets,
 
 def _targets(name: str, input: Tensor, output_size: Targets, ndim: int) -> list[int]:
     """The checked numbers of results along the last `ndim` dimensions."""
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"{name}: expected a floating dtype, got {input.dtype.name}; convert with .float()")
+    require_floating(name, input)
     if input.ndim not in (ndim + 1, ndim + 2) or 0 in input.shape[-ndim:]:
         raise ShapeError(f"{name}: expected {ndim + 1} or {ndim + 2} dimensions, the last {ndim} of them not empty, "
                          f"got {tuple(input.shape)}")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from ... import ops
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, ShapeError
 from ...ops import resample
+from ...ops.options import require_floating
 from ...tensor import Tensor
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
 
@@ -48,6 +49,8 @@ def interpolate(input: Tensor, size: int | Sequence[int] | None = None,
     _check(input, mode, align_corners, antialias)
     targets, factors = _targets(input, size, scale_factor, least=0 if mode == "area" else 1)
     if recompute_scale_factor:
+        if size is not None:
+            raise ArgumentError(f"interpolate: recompute_scale_factor needs scale_factor, not size={size}")
         factors = [None] * len(targets)
     if mode in _LINEAR:
         return resample.linear(input, targets, factors, align_corners is True)
@@ -61,8 +64,7 @@ def _check(input: Tensor, mode: str, align_corners: bool | None, antialias: bool
         raise ArgumentError(f"interpolate: unknown mode {mode!r}; use one of {', '.join(map(repr, _MODES))}")
     if antialias or (align_corners is not None and mode not in _LINEAR):
         raise ArgumentError(f"interpolate: mode {mode!r} takes no {'antialias' if antialias else 'align_corners'}")
-    if not input.dtype.is_floating_point:
-        raise DTypeError(f"interpolate: expected a floating dtype, got {input.dtype.name}; convert with .float()")
+    require_floating("interpolate", input)
     fits = input.ndim == _LINEAR.get(mode, input.ndim) and 3 <= input.ndim <= (4 if mode == "area" else 5)
     if not fits or 0 in input.shape[1:]:
         raise ShapeError(f"interpolate: mode {mode!r} expects (N, C, ...) of {_LINEAR.get(mode, '3 or more')} "
@@ -75,6 +77,8 @@ def _targets(input: Tensor, size: int | Sequence[int] | None,
     if (size is None) == (scale_factor is None):
         raise ArgumentError(f"interpolate: give either size or scale_factor, got {size} and {scale_factor}")
     sizes = input.shape[2:]
+    if size is not None and any(isinstance(s, float) for s in (size if isinstance(size, Sequence) else (size,))):
+        raise ArgumentError(f"interpolate: sizes are integers, got {size}; a factor is scale_factor=")
     given = size if scale_factor is None else scale_factor
     listed = list(given) if isinstance(given, Sequence) else [given] * len(sizes)
     if len(listed) != len(sizes):

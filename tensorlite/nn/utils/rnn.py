@@ -156,4 +156,6 @@ def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
 
 def _on_host(lengths: Lengths) -> list[int]:
     values = lengths.cpu().numpy() if isinstance(lengths, Tensor) else lengths
+    if np.ndim(values) != 1:
+        raise ShapeError(f"lengths must be a list or a tensor of one dimension, got shape {np.shape(values)}")
     return [int(length) for length in values]
