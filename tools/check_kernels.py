@@ -46,7 +46,7 @@ BUDGETS = {  # template -> registers, for float64 the second number
     "attention_query_grad": (255, 255), "attention_key_grad": (255, 255),  # and one tile or two more
     "add_chunks": (128, 72),  # many rows under way at a time
     "rows": (88, 88), "columns": (80, 80),  # argmax and argmin: values with their places
-    "fold_stretches": (80, 80),  # packs of two arrays under way, and two sums
+    "fold_stretches": (80, 88),  # packs of two arrays under way, and two sums
     "vectorised": (64, 80), "strided": (64, 80),
     "conv_tiles": (128, 128),  # a tile of the product in registers, and what the next step needs on its way
     "conv_gather": (128, 128), "conv_weight": (128, 128),  # the places of several taps
