@@ -34,7 +34,7 @@ class CharRNN(nn.Module):
     def __init__(self, characters: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.character = nn.Embedding(characters, width)
-        self.lstm = nn.LSTM(width, width, layers, dropout=dropout)
+        self.lstm = nn.LSTM(width, width, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.score = nn.Linear(width, characters)
 

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--save", metavar="FILE", help="write a checkpoint after every epoch")
     parser.add_argument("--plot", metavar="PNG", help="draw curves and misclassified digits (needs matplotlib)")
     options = parser.parse_args()
-    if options.epochs < 1 or (options.digits or 1) < 1:
+    if options.epochs < 1 or (options.digits is not None and options.digits < 1):
         parser.error("--epochs and --digits must be at least 1")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")

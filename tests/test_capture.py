@@ -232,6 +232,27 @@ def test_methods_have_recordings_per_object(device: str) -> None:
         two.run(x)
 
 
+def test_the_forward_of_a_module_may_be_captured_in_its_class(device: str) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.by = nn.Linear(2, 2, bias=False), 2.0
+
+        @tl.capture
+        @tl.no_grad()
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            return self.linear(x) * self.by
+
+    scaled = Scaled().to(device)
+    nn.init.eye_(scaled.linear.weight)
+    x = tl.ones(2).to(device)
+    assert [scaled(x).tolist() for _ in range(4)] == [[2.0, 2.0]] * 4
+    assert scaled.forward.stats().replays == 2 and nn.Sequential(scaled)(x).tolist() == [2.0, 2.0]
+    scaled.by = 5.0
+    with pytest.raises(CaptureError, match=r"'by', which was 2.0 and is now 5.0"):
+        scaled(x)
+
+
 def test_a_captured_step_in_another_one_is_part_of_its_recording(device: str) -> None:
     inner = tl.capture(lambda x: x + 1.0)
     outer = tl.capture(lambda x: inner(x) * 2.0)

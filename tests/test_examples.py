@@ -238,7 +238,7 @@ def test_mnist_says_what_to_install_for_plots(
     assert "pip install 'tensorlite[plot]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--digits", "-1"), ("--device", "gpu")])
+@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--digits", "-1"), ("--digits", "0"), ("--device", "gpu")])
 def test_mnist_refuses_what_it_cannot_use(run: Run, arguments: tuple[str, str]) -> None:
     with pytest.raises((SystemExit, tl.DeviceError)):
         run("mnist", *SMALL, *arguments)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_not
@@ -152,7 +153,7 @@ class _Search:
         for name, value in own.items():
             if isinstance(value, (Module, Parameter)) or name in module._buffers:
                 self._note_key(f"{kind}.{name}", own, name)
-        self._functions.append(module.forward)
+        self._functions.append(_forward_of(module))
 
     def _read(self, function: Any) -> None:
         """Take note of the names that one function uses."""
@@ -272,6 +273,15 @@ class _Reader:
         if operation in ("BINARY_SUBSCR", "BINARY_OP"):
             return self._search.item(last)
         return _MISSING
+
+
+def _forward_of(module: Module) -> Any:
+    """A module's forward(). Of one that is captured in its class, what it captures: asking the module for it would make
+    its recordings, which begin with this search."""
+    function = inspect.getattr_static(type(module), "forward")
+    if isinstance(function, types.FunctionType) or "forward" in vars(module):
+        return module.forward
+    return _bound(getattr(function, "__wrapped__", function), module)
 
 
 def _bound(function: Any, owner: Any) -> Any:
