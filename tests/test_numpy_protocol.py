@@ -127,3 +127,15 @@ def test_an_array_is_not_changed_by_a_tensor_in_place() -> None:
     with pytest.raises(TypeError, match="out="):
         array += tl.ones(2)
     assert array.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("name", "call"), [
+    ("where", lambda: tl.where(np.array([True, False]), tl.zeros(2), tl.ones(2))),
+    ("where", lambda: tl.zeros(2).masked_fill(np.array([True, False]), 1.0)),
+    ("cat", lambda: tl.cat([tl.zeros(2), np.zeros(2)])),
+    ("stack", lambda: tl.stack([[1, 2], [3, 4]])),
+    ("pad", lambda: tl.nn.functional.pad([1.0, 2.0], (1, 1))),
+])
+def test_arrays_and_lists_are_not_taken_for_tensors(name: str, call: Callable[[], tl.Tensor]) -> None:
+    with pytest.raises(tl.DTypeError, match=rf"{name}: expected a Tensor, got \w+; wrap it in tl.tensor"):
+        call()

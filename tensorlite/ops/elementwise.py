@@ -18,6 +18,7 @@ from .activation import sigmoid
 from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
 from .movement import full_like
 from .one_kernel import binary, unary
+from .options import require_tensors
 from .wide import computed_wide, widened
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def where(condition: Tensor, x: Any = None, y: Any = None) -> Any:
     The gradient of the operand not chosen is 0; if its own derivative is inf or NaN there, 0·inf is NaN: choose a
     safe argument first (`sqrt(where(x > 0, x, 1))`), then the result.
     """
+    require_tensors("where", condition)
     if x is None and y is None:
         return condition.nonzero(as_tuple=True)
     if condition.array.dtype.kind != "b":

@@ -25,6 +25,7 @@ from ..backends import (
 )
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .names import numpy_names
+from .options import require_tensors
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -341,6 +342,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = list(tensors)
     if not tensors:
         raise ArgumentError("cat: expected a non-empty list of Tensors")
+    require_tensors("cat", *tensors)
     dtype = result_dtype([t.array for t in tensors])
     first = next((t.shape for t in tensors if t.shape != (0,)), (0,))
     kept = [t for t in tensors if t.shape != (0,) or len(first) == 1]  # PyTorch lets empty vectors join anything
@@ -359,6 +361,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     tensors = list(tensors)
     if not tensors:
         raise ArgumentError("stack: expected a non-empty list of Tensors")
+    require_tensors("stack", *tensors)
     if any(t.shape != tensors[0].shape for t in tensors):
         raise ShapeError(f"stack expects each tensor to be equal size, got {[tuple(t.shape) for t in tensors]}")
     return cat([unsqueeze(t, dim) for t in tensors], normalize_dim("stack", dim, tensors[0].ndim + 1))

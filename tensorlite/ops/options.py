@@ -1,4 +1,4 @@
-"""How arguments of operations on signals and images are read: floating inputs, options for all dimensions or each."""
+"""How arguments of operations are read: tensors, floating inputs, options for all dimensions or each."""
 
 from __future__ import annotations
 
@@ -41,10 +41,15 @@ def is_given(value: Size | None) -> TypeGuard[Size]:
     return value is not None and not (isinstance(value, Sequence) and not value)
 
 
+def require_tensors(name: str, *values: Any) -> None:
+    """Raise DTypeError for the first that is no tensor."""
+    for x in values:
+        if not isinstance(x, Var):
+            raise DTypeError(f"{name}: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
+
+
 def require_floating(name: str, x: Any) -> None:
     """Raise DTypeError for what is no tensor of a floating dtype."""
-    is_tensor = isinstance(x, Var)
-    if not is_tensor:
-        raise DTypeError(f"{name}: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
+    require_tensors(name, x)
     if not x.dtype.is_floating_point:
         raise DTypeError(f"{name}: expected a floating dtype, got {x.dtype.name}; convert with .float()")

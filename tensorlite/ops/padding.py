@@ -9,6 +9,7 @@ from ..autograd.op import op
 from ..backends import Array, Backend
 from ..errors import ArgumentError, ShapeError
 from .movement import _slice, cat, clone, expand, flip, narrow
+from .options import require_tensors
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -22,6 +23,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | No
     Negative widths cut. Raises ShapeError for widths that do not fit the shape, ArgumentError for another mode or a
     value that the mode does not use.
     """
+    require_tensors("pad", x)
     widths = [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     if len(pad) % 2 or len(widths) > x.ndim:
         raise ShapeError(f"pad: {len(pad)} widths for {x.ndim} dimensions; give two per padded dimension, last first")
