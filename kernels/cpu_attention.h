@@ -6,7 +6,7 @@
 // look at are not visited.
 #pragma once
 #include "cpu_rows.h"
-#include "cpu_vector.h"
+#include "cpu_tile.h"
 
 namespace cpu {
 
@@ -107,8 +107,8 @@ struct Attention : AttentionTask<T> {
 
   bool operator()() {
     const i64 stripes = (this->q.length + STRIPE - 1) / STRIPE, heads = this->q.heads;
-    const i64 products = STRIPE * this->k.length * (this->q.width + this->v.width) + 1;
-    parallel_for(this->q.batch * heads * stripes, PRODUCTS_PER_THREAD / products + 1, [=, this](i64 begin, i64 end) {
+    const i64 products = STRIPE * this->k.length * (this->q.width + this->v.width);
+    parallel_for(this->q.batch * heads * stripes, units_per_thread(products), [=, this](i64 begin, i64 end) {
       const FlushDenormals flushing;
       const Stripe stripe(*this);
       for (i64 unit = begin; unit < end; ++unit) {
@@ -197,9 +197,9 @@ struct AttentionGrad : AttentionTask<T> {
   const T* lse;
 
   bool operator()() {
-    const i64 products = this->group() * this->q.length * this->k.length * (this->q.width + this->v.width) * 2 + 1;
+    const i64 products = this->group() * this->q.length * this->k.length * (this->q.width + this->v.width) * 2;
     const i64 heads = this->k.heads;
-    parallel_for(this->k.batch * heads, PRODUCTS_PER_THREAD / products + 1, [=, this](i64 begin, i64 end) {
+    parallel_for(this->k.batch * heads, units_per_thread(products), [=, this](i64 begin, i64 end) {
       const FlushDenormals flushing;
       const Head head(*this);
       for (i64 unit = begin; unit < end; ++unit) head.fill(unit / heads, unit % heads);

@@ -53,7 +53,7 @@ struct ConvForward : ConvTask<T> {
     for_tiles(this->conv.filters, [&](i64 first, auto rows) {
       Tile<T, rows.COUNT, 2> tile;
       for (int i = 0; i < rows.COUNT; ++i) tile.start_row(i, bias == nullptr ? T(0) : bias[first + i]);
-      tile.template add_products<1>(weight + first * count, rows.COUNT, met, ROW<T>, count);
+      tile.add_products(weight + first * count, 1, rows.COUNT, met, ROW<T>, count);
       T* const to = out + first * pixels + strip.first;
       if (strip.count == STRIP<T>) return tile.write(to, pixels);
       T whole[rows.COUNT * STRIP<T>];
@@ -106,7 +106,7 @@ struct ConvInputGrad : ConvTask<T> {
     for_tiles(this->conv.met(), [&](i64 first, auto rows) {
       Tile<T, rows.COUNT, 2> tile;
       tile.start(0);
-      tile.template add_products<1>(weight + first * count, rows.COUNT, g, ROW<T>, count);
+      tile.add_products(weight + first * count, 1, rows.COUNT, g, ROW<T>, count);
       tile.write(slopes + first * ROW<T>, ROW<T>);
     });
   }
@@ -190,8 +190,8 @@ struct ConvWeightGrad : ConvTask<T> {
       T* const to = sums + first * step + filter;
       tile.read(to, step);
       for (i64 k = 0; k < strips; ++k) {
-        tile.template add_products<ROW<T>>(met + k * rows_of_strip + first * ROW<T>, 1,
-                                           g + k * STRIP<T> * step + filter, step, STRIP<T>);
+        tile.add_products(met + k * rows_of_strip + first * ROW<T>, ROW<T>, 1, g + k * STRIP<T> * step + filter, step,
+                          STRIP<T>);
       }
       tile.write(to, step);
     };

@@ -31,8 +31,6 @@ struct Convolution {
   i64 products() const { return filters * met() * pixels(); }  // for an image and a group
 };
 
-inline i64 units_per_thread(i64 products) { return PRODUCTS_PER_THREAD / (products + 1) + 1; }
-
 // Part of a strip that lies in one row of the result.
 struct Run {
   i64 at, count;  // in the strip

@@ -1,7 +1,9 @@
-// Tiles of sums that a kernel holds in registers while it adds products from several places, on device "cpu".
+// Tiles of sums that a kernel of device "cpu" holds in registers while it adds products, and products of small matrices
+// made of them: for kernels that multiply in the midst of other work, on one thread, where a call of BLAS would cost
+// more than it computes.
 //
 // A tile is ROWS rows by VECTORS vectors. In each step one element per row meets one row of vectors:
-//   sum[i][...] += x[i * X_ROW + step * x_step] * y[step * y_step + ...]
+//   sum[i][...] += x[i * x_row + step * x_step] * y[step * y_step + ...]
 // so what is repeated is read from x as single elements, and what is adjacent from y.
 #pragma once
 #include "cpu_vector.h"
@@ -56,8 +58,7 @@ struct Tile {
       for (int v = 0; v < VECTORS; ++v) store(to + i * step + v * WIDTH<T>, sum[i][v]);
     }
   }
-  template <i64 X_ROW>
-  __forceinline__ void add_products(const T* x, i64 x_step, const T* y, i64 y_step, i64 count) {
+  __forceinline__ void add_products(const T* x, i64 x_row, i64 x_step, const T* y, i64 y_step, i64 count) {
     for (i64 l = 0; l < count; ++l, x += x_step, y += y_step) {
       Vector<T> row[VECTORS];
 #pragma GCC unroll 2
@@ -65,7 +66,7 @@ struct Tile {
 #pragma GCC unroll 12
       for (int i = 0; i < ROWS; ++i) {
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; ++v) sum[i][v] = fused(repeated(x[i * X_ROW]), row[v], sum[i][v]);
+        for (int v = 0; v < VECTORS; ++v) sum[i][v] = fused(repeated(x[i * x_row]), row[v], sum[i][v]);
       }
     }
   }
@@ -111,6 +112,42 @@ void pack_rows(T* to, i64 rows, i64 count, const Value& value) {
       for (i64 i = 0; i < taken; ++i) *to++ = value(first + i, l);
     }
   }
+}
+
+// --- whole products --------------------------------------------------------------------------------------------------
+
+// Whether a product replaces what is there, or is added to it.
+enum class Sum { begun, continued };
+
+// A factor whose elements are read one by one, so that any strides will do: element (r, k) at data[r * row + k * inner].
+template <class T>
+struct Scalars {
+  const T* data;
+  i64 row, inner;
+};
+
+// All rows of some columns.
+template <class T, int VECTORS>
+void multiply_columns(T* out, i64 out_step, Sum sum, const Scalars<T>& x, const T* y, i64 y_step, i64 rows, i64 inner) {
+  for_tiles(rows, [&](i64 first, auto count) {
+    Tile<T, count.COUNT, VECTORS> tile;
+    T* const to = out + first * out_step;
+    if (sum == Sum::begun) tile.start(T(0));
+    else tile.read(to, out_step);
+    tile.add_products(x.data + first * x.row, x.row, x.inner, y, y_step, inner);
+    tile.write(to, out_step);
+  });
+}
+
+// out = x y, or out += x y: `out` and y have rows of a multiple of WIDTH<T> elements, `steps` apart.
+template <class T>
+void multiply(T* out, i64 out_step, Sum sum, const Scalars<T>& x, const T* y, i64 y_step, i64 rows, i64 inner,
+              i64 columns) {
+  i64 c = 0;
+  for (; c + 2 * WIDTH<T> <= columns; c += 2 * WIDTH<T>) {
+    multiply_columns<T, 2>(out + c, out_step, sum, x, y + c, y_step, rows, inner);
+  }
+  if (c < columns) multiply_columns<T, 1>(out + c, out_step, sum, x, y + c, y_step, rows, inner);
 }
 
 }  // namespace cpu

@@ -1,5 +1,4 @@
-// Products of small matrices on device "cpu", in registers: for kernels that make them in the midst of other work, on
-// one thread, where a call of BLAS would cost more than it computes.
+// Vectors of the processor's width on device "cpu", and memory that a thread keeps for what a kernel needs meanwhile.
 //
 // Here alone, and in BLAS, a multiplication is fused with the addition behind it where the processor can.
 #pragma once
@@ -17,11 +16,11 @@ namespace cpu {
 // --- vectors ---------------------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64, TILE_ROWS = 8;
+constexpr int VECTOR_BYTES = 64;
 #elif defined(__AVX__)
-constexpr int VECTOR_BYTES = 32, TILE_ROWS = 4;
+constexpr int VECTOR_BYTES = 32;
 #else
-constexpr int VECTOR_BYTES = 16, TILE_ROWS = 4;
+constexpr int VECTOR_BYTES = 16;
 #endif
 
 template <class T>
@@ -64,65 +63,8 @@ void store(T* to, Vector<T> x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
 constexpr i64 PRODUCTS_PER_THREAD = 1 << 20;  // below twice that, waking a thread costs more than it saves
 
-// --- products --------------------------------------------------------------------------------------------------------
-
-// Whether a product replaces what is there, or is added to it.
-enum class Sum { begun, continued };
-
-// A factor whose elements are read one by one, so that any strides will do: element (r, k) at data[r * row + k * inner].
-template <class T>
-struct Scalars {
-  const T* data;
-  i64 row, inner;
-};
-
-template <class T, int rows, int vectors>
-void multiply_tile(T* out, i64 out_step, Sum sum, const Scalars<T>& x, const T* y, i64 y_step, i64 inner) {
-  Vector<T> total[rows][vectors] = {};
-  if (sum == Sum::continued) {
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-      for (int c = 0; c < vectors; ++c) total[r][c] = load(out + r * out_step + c * WIDTH<T>);
-    }
-  }
-  for (i64 k = 0; k < inner; ++k) {
-    Vector<T> right[vectors];
-#pragma GCC unroll 2
-    for (int c = 0; c < vectors; ++c) right[c] = load(y + k * y_step + c * WIDTH<T>);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) {
-      const Vector<T> left = x.data[r * x.row + k * x.inner] - Vector<T>{};
-#pragma GCC unroll 2
-      for (int c = 0; c < vectors; ++c) total[r][c] = fused(left, right[c], total[r][c]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int c = 0; c < vectors; ++c) store(out + r * out_step + c * WIDTH<T>, total[r][c]);
-  }
-}
-
-// All rows of some columns, the tallest tiles first.
-template <class T, int rows, int vectors>
-void multiply_columns(T* out, i64 out_step, Sum sum, Scalars<T> x, const T* y, i64 y_step, i64 count, i64 inner) {
-  for (; count >= rows; count -= rows, out += rows * out_step, x.data += rows * x.row) {
-    multiply_tile<T, rows, vectors>(out, out_step, sum, x, y, y_step, inner);
-  }
-  if constexpr (rows > 1) multiply_columns<T, rows / 2, vectors>(out, out_step, sum, x, y, y_step, count, inner);
-}
-
-// out = x y, or out += x y: `out` and y have rows of a multiple of WIDTH<T> elements, `steps` apart.
-template <class T>
-void multiply(T* out, i64 out_step, Sum sum, const Scalars<T>& x, const T* y, i64 y_step, i64 rows, i64 inner,
-              i64 columns) {
-  i64 c = 0;
-  for (; c + 2 * WIDTH<T> <= columns; c += 2 * WIDTH<T>) {
-    multiply_columns<T, TILE_ROWS, 2>(out + c, out_step, sum, x, y + c, y_step, rows, inner);
-  }
-  if (c < columns) multiply_columns<T, TILE_ROWS, 1>(out + c, out_step, sum, x, y + c, y_step, rows, inner);
-}
+// How many units of so many products each are worth a thread.
+inline i64 units_per_thread(i64 products) { return PRODUCTS_PER_THREAD / (products + 1) + 1; }
 
 // --- memory ----------------------------------------------------------------------------------------------------------
 
