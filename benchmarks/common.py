@@ -42,6 +42,15 @@ def argument_parser(description: str | None, result: str) -> argparse.ArgumentPa
     return parser
 
 
+def add_turns(parser: argparse.ArgumentParser, rounds: int, seconds: float) -> None:
+    """The options of a benchmark whose subjects take turns."""
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=seconds, help="length of a turn")
+    parser.add_argument("--pause", type=float, default=0.15, help="rest before a turn, in seconds")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def process_environment(threads: int | None = None) -> dict[str, str]:
     """This process's environment, with every BLAS and OpenMP pool set to `threads` where that is given.
 

@@ -168,11 +168,7 @@ def main() -> None:
     parser = common.argument_parser(__doc__, "layers_step.json")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
-    parser.add_argument("--threads", type=int, default=common.cores())
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn")
-    parser.add_argument("--pause", type=float, default=0.15, help="rest before a turn, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
+    common.add_turns(parser, rounds=11, seconds=0.5)
     parser.add_argument("--worker", choices=SUBJECTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -106,11 +106,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="HIDDEN/BATCH")
     parser.add_argument("--subjects", nargs="+", default=ON_CPU, choices=ON_CPU)
     parser.add_argument("--grid", default="few", choices=GRIDS)
-    parser.add_argument("--threads", type=int, default=common.cores())
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.12, help="length of a turn")
-    parser.add_argument("--pause", type=float, default=0.15, help="rest before a turn, in seconds")
-    parser.add_argument("--seed", type=int, default=0)
+    common.add_turns(parser, rounds=15, seconds=0.12)
     parser.add_argument("--worker", choices=ON_CPU, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import fake_cuda
 import pytest
+from data_server import Server
 from hypothesis import settings
 
 import tensorlite as tl
@@ -39,3 +40,12 @@ def second() -> str:
     if tl.cuda.device_count() < 2:
         pytest.skip("one GPU")
     return "cuda:1"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A mirror of data sets, on this machine."""
+    pytest.importorskip("pooch")
+    running = Server()
+    yield running
+    running.close()

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +79,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("NO_PROXY", "*")
     known_archive(monkeypatch, LETTERS)
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    pytest.importorskip("pooch")
-    running = Server()
-    yield running
-    running.close()
 
 
 def fill(folder: Path, files: dict[str, bytes]) -> Path:

@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -390,14 +390,6 @@ def test_cache_folder_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- downloads, from a server on this machine ----
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    pytest.importorskip("pooch")
-    running = Server()
-    yield running
-    running.close()
 
 
 def mirror(server: Server, name: str, **replaced: bytes) -> str:

@@ -348,14 +348,20 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return x + index_spread(src, indices=grid, dims=tuple(range(x.ndim)), shape=x.shape, wrap=False)
 
 
-def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of x with alpha·source added to the listed slices of dimension `dim`; duplicates add up."""
-    dim = dimension("index_add", dim, x.shape)
-    array = _raw_index("index_add", index, x.backend).reshape(-1)
+def _listed_slices(name: str, x: Tensor, dim: int, index: Tensor, source: Tensor) -> tuple[int, Array]:
+    """The dimension counted from the left, and the raw index of slices of x. Raises where the source does not fit."""
+    dim = dimension(name, dim, x.shape)
+    array = _raw_index(name, index, x.backend).reshape(-1)
     expected = (*x.shape[:dim], array.size, *x.shape[dim + 1:])
     if source.shape != expected:
-        raise ShapeError(f"index_add: source has shape {tuple(source.shape)}, expected {expected}")
-    _same_dtype("index_add", x, source)
+        raise ShapeError(f"{name}: source has shape {tuple(source.shape)}, expected {expected}")
+    _same_dtype(name, x, source)
+    return dim, array
+
+
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """A copy of x with alpha·source added to the listed slices of dimension `dim`; duplicates add up."""
+    dim, array = _listed_slices("index_add", x, dim, index, source)
     return add(x, index_spread(source, indices=(array,), dims=(dim,), shape=x.shape), alpha=alpha)
 
 

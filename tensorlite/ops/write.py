@@ -16,6 +16,7 @@ from .elementwise import mul, where
 from .index import (
     _along,
     _index_put,
+    _listed_slices,
     _raw_index,
     _same_dtype,
     _source,
@@ -53,12 +54,7 @@ def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     >>> tl.index_copy(tl.zeros(3), 0, tl.tensor([2, 0]), tl.tensor([1., 2.]))
     tensor([2., 0., 1.])
     """
-    dim = dimension("index_copy", dim, x.shape)
-    array = _raw_index("index_copy", index, x.backend).reshape(-1)
-    expected = (*x.shape[:dim], array.size, *x.shape[dim + 1:])
-    if source.shape != expected:
-        raise ShapeError(f"index_copy: source has shape {tuple(source.shape)}, expected {expected}")
-    _same_dtype("index_copy", x, source)
+    dim, array = _listed_slices("index_copy", x, dim, index, source)
     return _index_put(x, source, indices=(array,), dims=(dim,))
 
 
