@@ -6,10 +6,11 @@ methods.py and ops/, the place in the graph is autograd.tape.Var.
 
 from __future__ import annotations
 
+import importlib
 import operator
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,15 @@ from .errors import ArgumentError, DeviceError, DTypeError, GradError, ShapeErro
 from .hooks import RemovableHandle
 from .methods import InPlaceMethods, Methods
 from .numpy_protocol import NumpyProtocol
+
+if TYPE_CHECKING:
+    from .insight.records import Tape
+    from .insight.steps import Step
+
+
+def _insight(name: str) -> Any:
+    """A module of tl.insight, which nothing of the library imports, loaded when a user asks for it."""
+    return importlib.import_module(f"{__package__}.insight.{name}")
 
 
 class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
@@ -204,6 +214,31 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
                  inputs: Any = None) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf it was computed from; see tl.autograd.backward."""
         autograd.backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def tape(self) -> Tape:
+        """The recorded operations that this tensor was computed by, as a table: see tl.tape.
+
+        >>> w = tl.tensor(2.0, requires_grad=True)
+        >>> (w * w).tape()
+        #  operation  result  dtype    bytes  inputs          saved for backward  module  line
+        --------------------------------------------------------------------------------------
+        0  mul        number  float32    4 B  number, number  x, y
+        1 operations, 4 B saved for backward; compute inside `with tl.tape():` to see modules, source lines and values
+        """
+        return _insight("records").Tape(self)  # type: ignore[no-any-return]
+
+    def backward_steps(self, gradient: Tensor | None = None, retain_graph: bool | None = None,
+                       create_graph: bool = False) -> Iterator[Step]:
+        """`backward`, one operation at a time: yields what came in and what goes out; `.grad` is filled after the last.
+
+        >>> w = tl.tensor(3.0, requires_grad=True)
+        >>> for step in (w * w).backward_steps():
+        ...     print(step.op, step.incoming, step.outgoing)
+        mul tensor(1.) {'x': tensor(3.), 'y': tensor(3.)}
+        >>> w.grad
+        tensor(6.)
+        """
+        return _insight("steps").backward_steps(self, gradient, retain_graph, create_graph)  # type: ignore[no-any-return]
 
     @property
     def retains_grad(self) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 Sum = tuple[Any, bool]  # a gradient, and whether it shares memory with nothing else
 Sums = dict[Any, Sum]
 
+
+class Visit(NamedTuple):
+    """A node's turn in a backward: the gradient that came in, and per input position the one that goes out."""
+
+    node: Node
+    incoming: Tensor
+    outgoing: list[tuple[int, Tensor]]
+
+
+Walk = Generator[Visit, None, tuple[Sums, Sums, Sums]]
+
 _accumulate_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits until no sum is under way, so that no child inherits the lock held
     os.register_at_fork(before=_accumulate_lock.acquire, after_in_parent=_accumulate_lock.release,
@@ -40,6 +51,17 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
     With `targets` only on the ways that lead to them; without `beyond` only up to them, and not through their hooks.
     Returns the sums that reached leaves, those at target nodes, and those for tensors that retain their gradient.
     """
+    walk = _walk(roots, keep_graph, create_graph, targets, beyond, watched=False)
+    try:
+        next(walk)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a walk that nobody watches does not stop")
+
+
+def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph: bool,
+          targets: Sequence[Var] | None, beyond: bool, watched: bool) -> Walk:
+    """What `propagate` does; where it is watched, it stops after each node and says what happened there."""
     pending: Sums = {}
     leaves: Sums = {}
     at_targets: Sums = {}
@@ -79,11 +101,12 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
         refuse_nan = check_nan or node.check_nan
         if useful is not None and useful.isdisjoint(parents):
             continue
-        if node.op.adds is not None and not (create_graph or refuse_nan):
+        if node.op.adds is not None and not (create_graph or refuse_nan or watched):
             present = (leaves if isinstance(parents[0], Var) else pending).get(parents[0])
             if present is not None and present[1] and present[0].array.dtype is g.array.dtype:
                 node.op.adds(g.backend, present[0].array, g.array, **node.params)
                 continue
+        outgoing: list[tuple[int, Tensor]] = []
         try:
             for position, result in node.op.gradients(node, g, create_graph, useful):
                 if useful is not None and parents[position] not in useful:
@@ -98,13 +121,18 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
                     array = result.array
                 if refuse_nan:
                     _refuse_nan(node, position, result)
-                send(parents[position], result, fresh and recording_memory.is_whole(array) and array is not g.array)
+                if watched:
+                    outgoing.append((position, result))
+                alone = not watched and fresh and recording_memory.is_whole(array) and array is not g.array
+                send(parents[position], result, alone)
         except Exception as error:
             if node.trace is not None:
                 error.add_note(f"{node.op.name} was recorded at {node.trace}")
             raise
         if not keep_graph:
             node.free()
+        if watched:
+            yield Visit(node, g, outgoing)
     for leaf, total in leaves.items():
         if leaf._hooks and beyond:
             leaves[leaf] = _run_hooks(leaf._hooks, own(total)), False  # a hook may have kept its argument
@@ -267,6 +295,26 @@ def _backward(tensors: Any, grad_tensors: Any, keep_graph: bool, create_graph: b
         leaves = {t: leaves[t] for t in targets if t in leaves}
     leaves.update(retained)
     accumulate(leaves, create_graph)
+
+
+def visits(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+           into_grad: bool = True) -> Iterator[Visit]:
+    """`backward`, one node at a time, newest first; gradients reach `.grad` after the last visit, if `into_grad`.
+
+    Each visit's gradients are in use until the walk has ended: look at them, do not change them.
+    """
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    roots = run_with_grad(create_graph, _roots, tensors, grad_tensors)
+    walk = _walk(roots, keep_graph, create_graph, targets=None, beyond=True, watched=True)
+    while True:
+        try:
+            visit = run_with_grad(create_graph, next, walk)
+        except StopIteration as end:
+            leaves, _, retained = end.value
+            break
+        yield visit
+    if into_grad:
+        run_with_grad(create_graph, accumulate, {**leaves, **retained}, create_graph)
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,

@@ -126,6 +126,11 @@ _output_op = _OutputOp(lambda be, x: x, "none", False)
 _output_op.name = "function_output"
 
 
+def output_number(node: Node) -> int | None:
+    """Which output of a Function a node stands for; None for the node of an operation."""
+    return node.params["output"] if node.op is _output_op else None
+
+
 def _output_node(node: Node, output: int) -> Node:
     return Node(_output_op, (node,), (None,), {}, {"output": output})
 

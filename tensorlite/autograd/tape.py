@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..backends import Array, Backend, recording
 from ..errors import GradError
@@ -57,6 +57,13 @@ def intact(saved: Saved, op: str, name: str) -> Array:
 Replay = tuple[Any, "Op", dict[str, Any]] | None
 
 
+class Seen(NamedTuple):
+    """What an operation was given and what it gave, kept where a user asked to see it."""
+
+    result: Saved
+    inputs: tuple[Any, ...]  # Saved, or a number as it came
+
+
 class Node:
     """One recorded operation.
 
@@ -70,9 +77,10 @@ class Node:
 
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     retained: weakref.ref[Var] | None = None  # the tensor that wants this node's gradient in its .grad
-    trace: str | None = None  # the user's source line, under detect_anomaly
+    trace: str | None = None  # the user's source line, under detect_anomaly and tl.tape()
     check_nan: bool = False  # whether backward stops at a NaN that this node makes
-    module: str = ""  # the path of the module that recorded it, where a profile looked on
+    module: str = ""  # the path of the module that recorded it, where a profile or tl.tape() looked on
+    seen: Seen | None = None  # the values, where tl.tape() looked on
 
     def __init__(self, op: Op, parents: tuple[Node | Var | None, ...], metas: tuple[Any, ...],
                  saved: dict[str, Any], params: dict[str, Any], plan: Plan | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What happens while a program runs, made visible: `tl.profile`.
+"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`.
 
 Contract. This package imports all of the others and is imported by none of them. It is loaded on first use, and while
 nothing of it is switched on, no line of it runs: what it wants to see it wraps when it starts, and unwraps at the end.
@@ -7,3 +7,9 @@ nothing of it is switched on, no line of it runs: what it wants to see it wraps 
 from .profiler import Profile as Profile
 from .profiler import Row as Row
 from .profiler import profile as profile
+from .records import Input as Input
+from .records import Record as Record
+from .records import Tape as Tape
+from .records import Value as Value
+from .steps import Step as Step
+from .watch import tape as tape

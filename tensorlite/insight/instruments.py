@@ -27,10 +27,9 @@ from ..nn import Module
 from ..optim import Optimizer
 from . import costs, spans
 from .device_clock import DeviceClock
+from .exchange import Exchanges, is_outermost, with_subclasses
 from .module_names import ModuleNames
 from .spans import BACKWARD, CAPTURE, KERNEL, MODULE, OP, STEP, Span, Work
-
-Wrapper = Callable[[Callable[..., Any]], Any]
 
 _ABSENT = object()
 _lock = threading.RLock()
@@ -75,40 +74,31 @@ class _Instruments:
 
     def __init__(self) -> None:
         self.doors: dict[int, _Door] = {}
-        self._exchanged: list[tuple[Any, str, Any, Any]] = []  # owner, attribute, what was there, what is there now
+        self._exchanges = Exchanges()
         self._names = ModuleNames()
 
     def put(self) -> None:
-        self._exchange(Op, "__call__", self._operation)
-        for op_class in _with_subclasses(Op):
-            self._exchange(op_class, "gradients", _rule)
-        self._exchange(Function, "apply", _function)
-        self._exchange(Node, "__init__", _node)
-        self._exchange(engine, "_backward", _whole_backward)
-        self._exchange(engine, "_grad", _whole_backward)
-        self._exchange(Module, "__call__", self._module)
-        for optimizer in _with_subclasses(Optimizer):
+        exchange = self._exchanges.exchange
+        exchange(Op, "__call__", self._operation)
+        for op_class in with_subclasses(Op):
+            exchange(op_class, "gradients", _rule)
+        exchange(Function, "apply", _function)
+        exchange(Node, "__init__", _node)
+        exchange(engine, "_backward", _whole_backward)
+        exchange(engine, "_grad", _whole_backward)
+        exchange(Module, "__call__", self._module)
+        for optimizer in with_subclasses(Optimizer):
             for name in ("step", "zero_grad"):
-                self._exchange(optimizer, name, _optimizer_method)
-        self._exchange(Captured, "__call__", _captured)
-        self._exchange(Recorded, "replay", self._replay)
+                exchange(optimizer, name, _optimizer_method)
+        exchange(Captured, "__call__", _captured)
+        exchange(Recorded, "replay", self._replay)
         for backend in backends.loaded():
             self.watch(backend)
 
     def take_away(self) -> None:
         for door in self.doors.values():
             door.take_away()
-        for owner, name, before, now in reversed(self._exchanged):
-            if vars(owner).get(name) is now:  # else somebody else has exchanged it since
-                setattr(owner, name, before)
-
-    def _exchange(self, owner: Any, name: str, wrapper: Wrapper) -> None:
-        """Wrap a function that a class or module has itself."""
-        before = vars(owner).get(name)
-        if before is not None:
-            now = wrapper(before)
-            self._exchanged.append((owner, name, before, now))
-            setattr(owner, name, now)
+        self._exchanges.take_away()
 
     def watch(self, backend: Backend) -> None:
         """See the kernels of a device from now on."""
@@ -149,18 +139,12 @@ class _Instruments:
         return replayed
 
 
-def _with_subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
-
-
 def _rule(gradients: Callable[..., Any]) -> Any:
     """An op's gradients, in a span that lasts while the engine adds them up."""
 
     @functools.wraps(gradients)
     def rule(op: Op, node: Node, *args: Any) -> Any:
-        if type(op).gradients is not rule:  # called by those of a subclass, which have a span
+        if not is_outermost(rule, type(op), "gradients"):  # called by those of a subclass, which have a span
             return gradients(op, node, *args)
         return spanned(op, node, *args)
 
@@ -201,7 +185,7 @@ def _whole_backward(walk: Callable[..., Any]) -> Any:
 def _optimizer_method(method: Callable[..., Any]) -> Any:
     @functools.wraps(method)
     def step(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if getattr(type(optimizer), method.__name__, None) is not step:  # called by that of a subclass
+        if not is_outermost(step, type(optimizer), method.__name__):  # called by that of a subclass
             return method(optimizer, *args, **kwargs)
         with Span(STEP, f"{type(optimizer).__name__}.{method.__name__}"):
             return method(optimizer, *args, **kwargs)

@@ -18,6 +18,7 @@ from ..errors import ArgumentError
 from . import chrome_trace, costs, instruments
 from .costs import Roof
 from .spans import KERNEL, MODULE, Span
+from .tables import table
 
 OUTSIDE = "(outside of modules)"
 
@@ -195,8 +196,5 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
 
 def _table(title: str, rows: list[Row]) -> list[str]:
     """Lines of text: names to the left, numbers to the right."""
-    cells = [[title, *[name for name, _ in _COLUMNS]]]
-    cells += [[row.name, *[text(row) for _, text in _COLUMNS]] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    cells = [[row.name, *[text(row) for _, text in _COLUMNS]] for row in rows]
+    return table([title, *[name for name, _ in _COLUMNS]], cells, "<" + ">" * len(_COLUMNS))

@@ -1,0 +1,119 @@
+"""`with tl.tape():` has each node keep what the graph alone does not know: source line, module, values.
+
+Contract. Only while such a block is open is anything wrapped, and what other threads record meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from ..autograd.function import Function
+from ..autograd.op import Op
+from ..autograd.tape import Seen, Var, save
+from ..errors import user_line
+from ..nn import Module
+from . import names
+from .exchange import Exchanges
+from .module_names import ModuleNames
+
+_depth: ContextVar[int] = ContextVar("tape", default=0)
+_module: ContextVar[str] = ContextVar("tape_module", default="")
+
+
+class tape:
+    """Keep source lines, module paths, values and names of variables, for `Tensor.tape` and `backward_steps`.
+
+    Values stay in memory as long as the graph does: this is for looking, not for training.
+
+    >>> w = tl.tensor(2.0, requires_grad=True)
+    >>> with tl.tape():
+    ...     loss = (w * 3.0).square()
+    >>> [record.value.item() for record in loss.tape().records]
+    [6.0, 36.0]
+    """
+
+    def __enter__(self) -> None:
+        _watch.start()
+        _depth.set(_depth.get() + 1)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _depth.set(_depth.get() - 1)
+        _watch.stop()
+        names.learn_variables()
+
+
+class _Watch:
+    """The wrappers that serve all `with tl.tape():` blocks that are open, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._exchanges = Exchanges()
+        self.modules = ModuleNames()
+
+    def start(self) -> None:
+        with self._lock:
+            self._open += 1
+            if self._open == 1:
+                self._exchanges.exchange(Op, "_record", _noting)
+                self._exchanges.exchange(Function, "_record", _noting_function)
+                self._exchanges.exchange(Module, "__call__", _in_module)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open == 0:
+                self._exchanges.take_away()
+
+
+_watch = _Watch()
+
+
+def _in_module(call: Callable[..., Any]) -> Any:
+    @functools.wraps(call)
+    def module(module: Module, *args: Any, **kwargs: Any) -> Any:
+        if not _depth.get():
+            return call(module, *args, **kwargs)
+        path = _watch.modules.path(module, _module.get())
+        if not _module.get():
+            names.learn_model(module, path)
+        token = _module.set(path)
+        try:
+            return call(module, *args, **kwargs)
+        finally:
+            _module.reset(token)
+
+    return module
+
+
+def _noting(record: Callable[..., None]) -> Any:
+    @functools.wraps(record)
+    def noted(op: Op, out: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
+        record(op, out, inputs, params)
+        if _depth.get() and out._node is not None:
+            _note(out._node, out, inputs)
+
+    return noted
+
+
+def _noting_function(record: Any) -> Any:
+    @functools.wraps(record.__func__)
+    def noted(cls: type[Function], ctx: Any, args: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
+        recorded = record.__func__(cls, ctx, args, outputs)
+        for out in recorded if _depth.get() else ():
+            if isinstance(out, Var) and out._node is not None:
+                _note(out._node, out, args)
+        return recorded
+
+    return classmethod(noted)
+
+
+def _note(node: Any, result: Var, inputs: tuple[Any, ...]) -> None:
+    node.trace, node.module = user_line(), _module.get()
+    node.seen = Seen(save(result), tuple(save(x) if isinstance(x, Var) else x for x in inputs))
+
+
