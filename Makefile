@@ -10,6 +10,7 @@
 #                                  benchmarks, MNIST; with the packages of $(PYTHON), nothing is installed
 #   make bench                     figures of this machine's CPU beside torch, JAX and tinygrad, and docs/benchmarks.md made
 #                                  of them: ten minutes, or three with ARGS=--quick; TENSORLITE_DATA names MNIST's folder
+#   make docs                      the site, in docs/_build/index.html, with warnings as errors
 #   make lint | size | clean
 
 PYTHON ?= python3
@@ -21,12 +22,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 
 RIVALS_STAMP := $(VENV)/.installed-rivals
+DOCS_STAMP := $(VENV)/.installed-docs
 CUDA_STAMP := $(VENV)/.installed-cuda
 CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py \
 	tests/test_capture.py tests/test_capture_models.py tests/test_devices.py tests/test_ops.py::test_gradient \
 	tests/test_ops.py::test_results_do_not_depend_on_strides
 
-.PHONY: mnist test lint bench test-cuda gpu size clean
+.PHONY: mnist test lint docs bench test-cuda gpu size clean
 
 mnist: $(VENV)/.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
@@ -37,6 +39,9 @@ test: lint $(if $(TORCH),$(TORCH_STAMP))
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -j 2 -d docs/_build/.doctrees docs docs/_build $(ARGS)
 
 bench: $(RIVALS_STAMP)
 	$(BIN)/python benchmarks/run.py $(ARGS)
@@ -52,7 +57,7 @@ size:
 	@$(PYTHON) tools/code_size.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/api docs/source .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -67,6 +72,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(DOCS_STAMP): pyproject.toml | $(VENV)/.created
+	$(INSTALL) --editable '.[dev,docs]'
+	@touch $@
 
 $(CUDA_STAMP): pyproject.toml | $(VENV)/.created
 	$(INSTALL) --editable '.[dev,test-cuda]'
