@@ -21,7 +21,8 @@ from tensorlite import backends, nn, optim
 from tensorlite.backends import cpu
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+TRANSLATIONS = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -88,6 +89,16 @@ def test_the_backend_of_the_page_is_found_by_its_name(tmp_path: Path, monkeypatc
     monkeypatch.setitem(backends._MODULES, "toy", "toy")
     monkeypatch.delitem(sys.modules, "tensorlite.backends.toy", raising=False)
     assert run(page) == 3
+
+
+def code(page: Path) -> list[str]:
+    """The lines of a page's code blocks, without comments."""
+    return [re.sub(r"\s+# .*", "", line) for block in blocks(page) for line in block.text.splitlines()]
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda p: p.name)
+def test_a_translation_has_the_code_of_its_original(page: Path) -> None:
+    assert code(page) == code(page.with_name(page.name.replace(".zh-CN", "")))
 
 
 def test_what_a_diff_adds_stands_in_its_file() -> None:
