@@ -1,0 +1,20 @@
+"""The cards: for every differentiable operation its formula, derivatives and their derivation; see card.py.
+
+    >>> from tensorlite.insight.cards import card
+    >>> card("tanh").derivative_text("x")
+    'g·(1 - out²)'
+"""
+
+from __future__ import annotations
+
+from . import activation
+from .card import Card as Card
+
+_FAMILIES = (activation,)
+
+CARDS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in family.CARDS}
+
+
+def card(name: str) -> Card | None:
+    """The card of an op by its name, such as `node.op.name`; None for an op without one, such as a user's own."""
+    return CARDS.get(name)

@@ -1,0 +1,78 @@
+"""What a card is: an operation's formula and derivatives, in words a student reads and a test evaluates.
+
+Contract. Formulas are written in a small dialect of Python expressions (see dialect.py): over the names of the op's
+inputs and parameters, over `out`, the result, and in derivatives over `g`, the gradient ∂L/∂out that arrives from
+above. A derivative is the whole rule ∂L/∂input, before the sum over what broadcasting repeated. `tests/test_cards.py`
+evaluates each of them in float64 beside the op and its rule; what is not `executable` (a recurrence, say) is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .dialect import evaluate
+from .pretty import pretty
+
+
+@dataclass(frozen=True)
+class Card:
+    """One operation, explained.
+
+    name         of the op, as `Node.op.name` and PyTorch have it
+    formula      the result
+    derivatives  input -> ∂L/∂input; an input without one gets no gradient
+    derivation   why, in 1 to 5 lines
+    subgradient  what is taken where no derivative exists
+    shapes       of inputs and result
+    dtypes       what is not said by the op's promotion
+    where        abbreviations in the formulas -> what they stand for
+    missing      input that may be left out -> what stands in its place
+    made_of      the ops of which a composed function is made; empty for an op of its own
+    executable   whether the formulas are in the dialect
+
+    >>> from tensorlite.insight.cards import card
+    >>> card("sigmoid").derivative_text("x")
+    'g·out·(1 - out)'
+    """
+
+    name: str
+    formula: str
+    derivatives: Mapping[str, str]
+    derivation: str
+    subgradient: str = ""
+    shapes: str = ""
+    dtypes: str = ""
+    where: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, float] = field(default_factory=dict)
+    made_of: tuple[str, ...] = ()
+    executable: bool = True
+
+    @property
+    def formula_text(self) -> str:
+        """The formula as a reader wants it: "ln(1 + x)"."""
+        return self._text(self.formula)
+
+    def derivative_text(self, name: str) -> str:
+        """∂L/∂name as a reader wants it."""
+        return self._text(self.derivatives[name])
+
+    @property
+    def where_text(self) -> dict[str, str]:
+        """The abbreviations as a reader wants them."""
+        return {pretty(name): self._text(meaning) for name, meaning in self.where.items()}
+
+    def value(self, **values: Any) -> Any:
+        """The formula's value in NumPy, for inputs and parameters by name."""
+        return evaluate(self.formula, self._prepared(values), self.where)
+
+    def gradient(self, name: str, g: Any, **values: Any) -> Any:
+        """∂L/∂name in NumPy, for the incoming gradient, the inputs, the parameters and `out` by name."""
+        return evaluate(self.derivatives[name], self._prepared({**values, "g": g}), self.where)
+
+    def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.missing.get(name, 0.0) if value is None else value for name, value in values.items()}
+
+    def _text(self, formula: str) -> str:
+        return pretty(formula) if self.executable else formula
