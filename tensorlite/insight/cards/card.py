@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .dialect import evaluate
+from .dialect import evaluate, names
 from .pretty import pretty
+from .words import meaning
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Card:
     shapes       of inputs and result
     dtypes       what is not said by the op's promotion
     where        abbreviations in the formulas -> what they stand for
-    missing      input that may be left out -> what stands in its place
+    missing      input or parameter that may be None -> what stands in its place, 0 unless given
     made_of      the ops of which a composed function is made; empty for an op of its own
     executable   whether the formulas are in the dialect
 
@@ -63,11 +64,19 @@ class Card:
         """The abbreviations as a reader wants them."""
         return {pretty(name): self._text(meaning) for name, meaning in self.where.items()}
 
-    def value(self, **values: Any) -> Any:
+    @property
+    def words(self) -> dict[str, str]:
+        """The words of the formulas that a reader may not know -> what they mean."""
+        if not self.executable:
+            return {}
+        used = frozenset().union(*[names(f) for f in (self.formula, *self.derivatives.values(), *self.where.values())])
+        return {word: meaning(word) for word in sorted(used) if meaning(word)}
+
+    def value(self, /, **values: Any) -> Any:
         """The formula's value in NumPy, for inputs and parameters by name."""
         return evaluate(self.formula, self._prepared(values), self.where)
 
-    def gradient(self, name: str, g: Any, **values: Any) -> Any:
+    def gradient(self, name: str, g: Any, /, **values: Any) -> Any:
         """∂L/∂name in NumPy, for the incoming gradient, the inputs, the parameters and `out` by name."""
         return evaluate(self.derivatives[name], self._prepared({**values, "g": g}), self.where)
 

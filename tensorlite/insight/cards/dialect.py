@@ -11,12 +11,12 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .arrays import ARRAYS
+from .words import words
 
 
 def evaluate(formula: str, values: Mapping[str, Any], where: Mapping[str, str] | None = None) -> Any:
@@ -26,7 +26,7 @@ def evaluate(formula: str, values: Mapping[str, Any], where: Mapping[str, str] |
     0.25
     """
     given = _kept_dimensions(values)
-    space: dict[str, Any] = {**_VOCABULARY, **_reductions(given), **given}
+    space: dict[str, Any] = {**_VOCABULARY, **words(given), **given}
     with np.errstate(all="ignore"):
         return _value(formula, space, where or {}, frozenset(given))
 
@@ -38,7 +38,7 @@ def names(formula: str) -> frozenset[str]:
 
 def vocabulary() -> frozenset[str]:
     """The names that every formula may use."""
-    return frozenset(_VOCABULARY) | frozenset(_reductions({}))
+    return frozenset(_VOCABULARY) | frozenset(words({}))
 
 
 @functools.cache
@@ -69,21 +69,6 @@ def _kept_dimensions(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _reductions(values: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
-    axes = values.get("dims", values.get("dim"))
-    return {
-        "sum": lambda a: np.sum(a, axis=axes, keepdims=True),
-        "mean": lambda a: np.mean(a, axis=axes, keepdims=True),
-        "prod": lambda a: np.prod(a, axis=axes, keepdims=True),
-        "top": lambda a: np.max(a, axis=axes, keepdims=True),
-        "bottom": lambda a: np.min(a, axis=axes, keepdims=True),
-        "count": lambda a: np.sum(np.ones(np.shape(a)), axis=axes, keepdims=True),
-        "cumsum": lambda a: np.cumsum(a, axis=axes),
-        "cumprod": lambda a: np.cumprod(a, axis=axes),
-        "reverse": lambda a: np.flip(a, axis=axes),
-    }
-
-
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
@@ -108,5 +93,5 @@ _VOCABULARY: dict[str, Any] = {
         "exp exp2 expm1 log log2 log10 log1p sqrt sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh "
         "arccosh arctanh floor ceil trunc sign abs where logaddexp copysign isnan isinf isfinite signbit").split()},
     "max": np.maximum, "min": np.minimum, "round": np.rint, "erf": _erf, "sigmoid": _sigmoid, "softplus": _softplus,
-    "Phi": _normal, "phi": _density, "pi": math.pi, "inf": math.inf, **ARRAYS,
+    "Phi": _normal, "phi": _density, "pi": math.pi, "inf": math.inf,
 }

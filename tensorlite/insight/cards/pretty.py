@@ -17,7 +17,7 @@ _COMPARISONS: dict[type[ast.AST], str] = {
 _NAMES = {"pi": "π", "inf": "∞", "sigmoid": "σ", "log": "ln", "log2": "log₂", "log10": "log₁₀", "Phi": "Φ",
           "phi": "φ", "top": "max", "bottom": "min"}
 _AROUND = {"abs": "|{}|", "floor": "⌊{}⌋", "ceil": "⌈{}⌉"}
-_BEFORE = {"sum": "Σ ", "prod": "Π ", "sqrt": "√"}
+_BEFORE = {"shape_of": "shape of ", "sum": "Σ ", "prod": "Π ", "sqrt": "√"}
 _SUPERSCRIPT = {"2": "²", "3": "³", "4": "⁴", "-1": "⁻¹", "y": "ʸ", "x": "ˣ", "p": "ᵖ"}
 
 
@@ -65,13 +65,14 @@ def _within(node: ast.expr, least: int) -> str:
 def _binary(left: ast.expr, op: ast.operator, right: ast.expr) -> tuple[int, str]:
     level, sign = _OPERATORS[type(op)]
     after = level + 1 if isinstance(op, (ast.Sub, ast.Div, ast.MatMult)) else level
-    return level, f"{_factor(left, op, level)}{sign}{_factor(right, op, after)}"
-
-
-def _factor(node: ast.expr, op: ast.operator, least: int) -> str:
-    """An operand; a comparison as a factor is Iverson's bracket, 1 where it holds."""
     if isinstance(op, (ast.BitAnd, ast.BitOr)):
-        return _text(node)[1] if isinstance(node, ast.Compare) else _within(node, least)
+        parts = [_text(node)[1] if isinstance(node, ast.Compare) else _within(node, level) for node in (left, right)]
+        return level, sign.join(parts)
+    return level, f"{_factor(left, level)}{sign}{_factor(right, after)}"
+
+
+def _factor(node: ast.expr, least: int) -> str:
+    """An operand; a comparison as a number is Iverson's bracket, 1 where it holds."""
     level, text = _text(node)
     if _COMPARE <= level <= _NOT:
         return f"[{text}]"
@@ -91,7 +92,7 @@ def _call(name: str, args: list[ast.expr]) -> tuple[int, str]:
     if name in _AROUND:
         return _ATOM, _AROUND[name].format(texts[0])
     if name in _BEFORE:
-        return _POWER, _BEFORE[name] + _within(args[0], _POWER)
+        return _POWER, _BEFORE[name] + _factor(args[0], _POWER)
     if name == "T":
         return _ATOM, _within(args[0], _ATOM) + "ᵀ"
     if name == "where":

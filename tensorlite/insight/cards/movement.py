@@ -1,0 +1,85 @@
+"""Cards of what moves elements without computing: views, copies, joining, indexing, writing at indices."""
+
+from __future__ import annotations
+
+from .card import Card
+
+_COPY = ("Each element of the result is an element of x, with slope 1: g goes back to where the element came from.\n"
+         "The matrix of such a map has a single 1 in each row, and its transpose takes every g back to its place.")
+_KEPT = "any dtype, which is kept"
+_LINEAR = "Linear in its input, which is called g because it is a gradient itself: the rule is the map's transpose.\n"
+
+CARDS = (
+    Card("reshape", "reshape(x, shape)", {"x": "reshape(g, shape_of(x))"}, _COPY, dtypes=_KEPT,
+         shapes="x with n elements, any shape with n elements; a view where strides allow"),
+    Card("expand", "expand(x, shape)", {"x": "sum_to(g, shape_of(x))"},
+         "Every element is repeated. Moving it moves all its repeats, so it gets the sum of their gradients.\n"
+         "This is what the engine does for every operand that was broadcast.", dtypes=_KEPT,
+         shapes="sizes of 1, and new leading ones, become larger; a view"),
+    Card("permute", "permute(x, dims)", {"x": "permute(g, argsort(dims))"},
+         _COPY + "\nThe order argsort(dims) undoes the order dims.", shapes="the dimensions in another order; a view",
+         dtypes=_KEPT),
+    Card("slice", "x[key]", {"x": "place(g, key, shape_of(x))"},
+         _COPY + "\nWhat was not selected has no influence on the result, and gets 0.",
+         shapes="those of NumPy's basic indexing: ints, slices, None; a view", dtypes=_KEPT),
+    Card("place", "place(g, key, shape)", {"g": "g[key]"},
+         _LINEAR + "g is put into zeros where key selects; what arrives there is the selected part.",
+         shapes="g of the selected region's shape; result of `shape`", dtypes=_KEPT),
+    Card("diagonal", "diagonal(x, offset, dim1, dim2)", {"x": "on_diagonal(g, shape_of(x), offset, dim1, dim2)"},
+         _COPY + "\nBeside the diagonal the gradient is 0.", shapes="(..., n, m) to (..., k); a view", dtypes=_KEPT),
+    Card("diagonal_place", "on_diagonal(g, shape, offset, dim1, dim2)", {"g": "diagonal(g, offset, dim1, dim2)"},
+         _LINEAR + "g is put on a diagonal of zeros; what arrives there is the diagonal.", shapes="(..., k) to `shape`",
+         dtypes=_KEPT),
+    Card("cat", "concat(parts, dim)", {"parts": "split_as(g, shapes, dim)[position]"},
+         _COPY + "\nEach part gets the piece of g that lies where the part was put.",
+         shapes="parts alike but for dimension dim, whose sizes add up", dtypes="the parts' common dtype"),
+    Card("flip", "x[key]", {"x": "g[key]"}, _COPY + "\nReversing twice is the identity.",
+         shapes="any; the result has the same", dtypes=_KEPT),
+    Card("clone", "x", {"x": "g"}, "A copy has slope 1.", shapes="any; the result has the same", dtypes=_KEPT),
+    Card("contiguous", "x", {"x": "g"}, "A copy, dense in memory, has slope 1.", shapes="any; the result has the same",
+         dtypes=_KEPT),
+    Card("transfer", "x", {"x": "g"}, "A copy on another device has slope 1; g travels back to x's device.",
+         shapes="any; the result has the same", dtypes=_KEPT),
+    Card("cast", "x", {"x": "g"},
+         "Between floating dtypes x stays the same number up to rounding: slope 1. g is brought back to x's dtype.",
+         shapes="any; the result has the same", dtypes="floating result: integers carry no gradient"),
+    Card("pad", "put(full(shape, value), key, x)", {"x": "g[key]"},
+         _COPY + "\nThe border is constant, so what arrives there is dropped.",
+         shapes="x grows by the widths given, last dimension first; negative ones cut", dtypes=_KEPT),
+    Card("index", "x[at(indices, dims)]", {"x": "spread(g, at(indices, dims), shape_of(x))"},
+         "A gather: out[i] = x[index[i]]. An element picked several times gets the sum of what its copies get,\n"
+         "one that is not picked gets 0. This is the gradient of an embedding.",
+         shapes="the indexed dimensions give way to the indices' shape", dtypes=_KEPT),
+    Card("index_spread", "spread(g, at(indices, dims), shape)", {"g": "g[at(indices, dims)]"},
+         _LINEAR + "g is added into zeros at the indices; each element of g gets what arrives at its place.",
+         shapes="g as the indices select; result of `shape`", dtypes=_KEPT),
+    Card("index_put", "put(x, at(indices, dims), value)",
+         {"x": "put(g, at(indices, dims), 0)", "value": "last(g, at(indices, dims))"},
+         "Each element of the result is one of x or of value. What was overwritten has no influence: 0.",
+         subgradient="of values written to one place the last one counts, and gets the gradient",
+         shapes="value broadcasts to what the indices select", dtypes="value is brought to x's dtype"),
+    Card("slice_put", "put(x, key, value)", {"x": "put(g, key, 0)", "value": "sum_to(g[key], shape_of(value))"},
+         "Each element of the result is one of x or of value. What was overwritten has no influence: 0.",
+         shapes="value broadcasts to the selected region", dtypes="value is brought to x's dtype"),
+    Card("unfold", "windowed(x, dim, size, step, dilation)", {"x": "overlap_add(g, shape_of(x), dim, step, dilation)"},
+         "Windows that overlap hold copies of the same elements, so what they get adds up.",
+         shapes="dimension dim becomes the number of windows, and a last one of `size` is added; a view", dtypes=_KEPT),
+    Card("unfold_add", "overlap_add(g, shape, dim, step, dilation)",
+         {"g": "windowed(g, dim, shapes[0][-1], step, dilation)"},
+         _LINEAR + "Windows are added where they belong; each gets what arrives in its place.",
+         shapes="(..., windows, ..., size) to `shape`", dtypes="sums of 16-bit floats are rounded once"),
+    Card("packed_steps", "pack(x, batch_sizes)", {"x": "unpack(g, batch_sizes, shape_of(x)[1])"},
+         _COPY + "\nSteps behind the end of a sequence are left out, and get 0.",
+         shapes="(steps, batch, ...) to (sum of batch_sizes, ...)", dtypes=_KEPT),
+    Card("padded_steps", "unpack(data, batch_sizes, batch) + value*(unpack(data*0 + 1, batch_sizes, batch) == 0)",
+         {"data": "pack(g, batch_sizes)"}, _COPY + "\nThe padding is constant, so what arrives there is dropped.",
+         shapes="(sum of batch_sizes, ...) to (steps, batch, ...)", dtypes=_KEPT),
+    Card("overwrite", "new", {"old": "0*g", "new": "g"},
+         "In-place assignment of what does not depend on the old contents: they have no influence, and get 0.",
+         shapes="old and new of one shape", dtypes=_KEPT),
+    Card("in_place_through_view", "root, in whose memory the viewed region already holds part",
+         {"root": "g with 0 in the viewed region", "part": "g seen through the view"},
+         "A view of root was changed in place. Outside of it the root's elements are what they were: slope 1.\n"
+         "Inside they are now those of part: the old ones get 0, and part gets g there.", executable=False,
+         shapes="part has the view's shape", dtypes=_KEPT),
+)
