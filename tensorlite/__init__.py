@@ -287,6 +287,7 @@ if TYPE_CHECKING:
     from .backends.cpu_compiled import compile_kernels as compile_kernels
     from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
     from .custom import kernel as kernel
+    from .insight import explain as explain
     from .insight import profile as profile
     from .insight import tape as tape
 
@@ -330,7 +331,7 @@ __version__ = "0.1.0"
 
 
 # Functions, and the modules that have them.
-_LAZY = {"compile_kernels": "backends.cpu_compiled", "kernel": "custom", "profile": "insight",
+_LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
          "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
 
 

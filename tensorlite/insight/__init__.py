@@ -1,9 +1,11 @@
-"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`.
+"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`; and what operations are: `tl.explain`.
 
 Contract. This package imports all of the others and is imported by none of them. It is loaded on first use, and while
 nothing of it is switched on, no line of it runs: what it wants to see it wraps when it starts, and unwraps at the end.
 """
 
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
 from .profiler import Profile as Profile
 from .profiler import Row as Row
 from .profiler import profile as profile

@@ -1,0 +1,261 @@
+"""`tl.explain(op)`: an operation's formula, derivatives and their derivation, its source, its costs and its audit.
+
+    >>> tl.explain("sigmoid").card.derivative_text("x")
+    'g·out·(1 - out)'
+
+Contract. What a card says is proved (cards/card.py), or read from the objects that run (explain_sources.py,
+explain_facts.py) when it is asked for. Nothing is imported or computed before `tl.explain` is called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from .. import nn, ops
+from ..autograd.op import Op
+from ..autograd.tape import Node, Var
+from ..errors import ArgumentError
+from ..nn import functional
+from ..tensor import Tensor
+from .cards import CARDS, Card
+from .explain_facts import audit_of, costs_of, dtypes_of
+from .explain_page import page
+from .explain_sources import Source, cpu_kernel, cuda_kernel, forward_of, is_compiled, kernels_of, rules_of
+
+_WIDTH = 100
+
+
+class Part(NamedTuple):
+    """A part of an explanation: a title, and lines of text, or pieces of source."""
+
+    title: str
+    lines: list[str]
+    sources: list[Source]
+
+
+class Explanation:
+    """What `tl.explain` returns. Printed it is a card for the terminal; `.to_html(path)` writes a page of it.
+
+    card   formula, derivatives, derivation; see tensorlite.insight.cards.Card
+    op     the Op, or None for a function composed of others
+    parts  all that is said, in order
+    """
+
+    def __init__(self, card: Card, op: Op | None) -> None:
+        self.card = card
+        self.op = op
+
+    @functools.cached_property
+    def parts(self) -> list[Part]:
+        """All parts that have something to say."""
+        made = [*_formulas(self.card), *_properties(self.card, self.op), *_sources(self.op), _audit(self.card.name)]
+        return [part for part in made if part.lines or part.sources]
+
+    def __repr__(self) -> str:
+        where = f"op '{self.card.name}'" if self.op is not None else f"function '{self.card.name}'"
+        lines = [where, "=" * _WIDTH]
+        for part in self.parts:
+            lines += _of_terminal(part)
+        return "\n".join(lines)
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a self-contained page: no network, no scripts."""
+        Path(path).write_text(page(self.card.name, self.parts), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        return page(self.card.name, self.parts)
+
+
+def explain(operation: Any) -> Explanation:
+    """Explain an operation: formula, derivative and derivation, shapes, dtypes, source, kernels, costs, audit.
+
+    operation  a name ("relu", "F.gelu", "ReLU"), a function (`tl.relu`, `F.relu`, `tl.Tensor.relu`), an Op, an
+               `nn.ReLU` or an instance of it, a node (`loss.grad_fn`), or a tensor, whose node is meant
+    Raises ArgumentError where there is no card, with the names that are near.
+
+    >>> print(tl.explain(tl.relu).card.formula_text)
+    max(x, 0)
+    """
+    card = CARDS.get(_name_of(operation))
+    if card is None:
+        raise ArgumentError(_no_card(operation))
+    return Explanation(card, _ops().get(card.name))
+
+
+# --- from what was given to the name of a card ----------------------------------------------------------------------
+
+
+def _name_of(operation: Any) -> str:
+    """The name of the card that is meant; "" where none is."""
+    if isinstance(operation, str):
+        return _of_text(operation)
+    if isinstance(operation, Var):
+        operation = operation._node
+    if isinstance(operation, Node):
+        operation = operation.op
+    operation = getattr(operation, "__func__", operation)  # of a bound method
+    if isinstance(operation, Op):
+        return operation.name
+    if isinstance(operation, nn.Module):
+        operation = type(operation)
+    if isinstance(operation, type) and issubclass(operation, nn.Module):
+        return _of_module(operation)
+    if isinstance(operation, FunctionType):
+        return _of_function(operation)
+    return ""
+
+
+def _of_text(text: str) -> str:
+    """relu, relu_, F.relu, torch.nn.functional.relu, nn.ReLU, Tensor.relu, ReluBackward0, and other names of them."""
+    of_functional = re.search(r"(^|\.)(F|functional)\.", text) is not None
+    name = text.rpartition(".")[2].removesuffix("()")
+    for candidate in (name, name.rstrip("_")):
+        if of_functional and f"F.{candidate}" in CARDS:
+            return f"F.{candidate}"
+        if candidate in CARDS:
+            return candidate
+        for owner in _OWNERS:
+            found = getattr(owner, candidate, None)
+            if callable(found) and (known := _name_of(found)) in CARDS:
+                return known
+    snake = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Backward0")).lower()
+    return snake if name.endswith("Backward0") and snake in CARDS else ""
+
+
+_OWNERS: tuple[Any, ...] = (ops, functional, nn, Tensor, sys.modules[__name__.partition(".")[0]])
+
+
+def _of_function(function: FunctionType) -> str:
+    function = inspect.unwrap(function)
+    name = function.__name__
+    if function.__module__.startswith(functional.__name__) and f"F.{name}" in CARDS:
+        return f"F.{name}"
+    return name if function.__module__.startswith("tensorlite.") else ""
+
+
+def _of_module(module: type[nn.Module]) -> str:
+    """The function that a layer's forward calls: the one that has the layer's name, or the first."""
+    forward = inspect.unwrap(module.forward)
+    if not isinstance(forward, FunctionType) or forward.__module__ in _NOT_ONE_OPERATION:
+        return ""
+    found = [name for called in _called_by(forward) if (name := _name_of(called)) in CARDS]
+    own = module.__name__.lower()
+    return next((name for name in found if name.replace("_", "") == own), found[0] if found else "")
+
+
+_NOT_ONE_OPERATION = {nn.Module.__module__, nn.Sequential.__module__}
+
+
+def _called_by(function: FunctionType) -> Iterator[Any]:
+    """The functions that a function names: in its module, or as attributes of modules named there."""
+    scope = function.__globals__
+    modules = [scope[name] for name in function.__code__.co_names if isinstance(scope.get(name), ModuleType)]
+    for name in function.__code__.co_names:
+        for owner in modules:
+            if callable(found := getattr(owner, name, None)):
+                yield found
+        if callable(found := scope.get(name)):
+            yield found
+
+
+@functools.cache
+def _ops() -> dict[str, Op]:
+    """All ops of the package by name."""
+    loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] == "tensorlite" and module]
+    return {value.name: value for module in loaded for value in vars(module).values() if isinstance(value, Op)}
+
+
+def _no_card(operation: Any) -> str:
+    if isinstance(operation, type) or isinstance(operation, nn.Module):
+        text = getattr(operation, "__name__", type(operation).__name__)
+        return f"explain: {text} is not one operation; explain a layer or a function that it is made of"
+    text = operation if isinstance(operation, str) else _callable_name(operation)
+    if not text:
+        return (f"explain: expected the name of an operation, a function, an Op, a layer or a node, got "
+                f"{type(operation).__name__}")
+    near = difflib.get_close_matches(text.rpartition(".")[2], CARDS, 3, 0.6)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "tensorlite.insight.cards.CARDS lists all"
+    return f"explain: there is no card for {text!r}, or it has no derivative; {hint}"
+
+
+def _callable_name(operation: Any) -> str:
+    operation = operation._node if isinstance(operation, Var) else operation
+    operation = operation.op if isinstance(operation, Node) else operation
+    return str(getattr(operation, "name", getattr(operation, "__name__", "")))
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def _formulas(card: Card) -> Iterator[Part]:
+    yield Part("formula", [f"out = {card.formula_text}"], [])
+    yield Part("made of", [", ".join(card.made_of)], []) if card.made_of else Part("", [], [])
+    yield Part("derivatives", [f"∂L/∂{name} = {card.derivative_text(name)}" for name in card.derivatives], [])
+    meanings = {**card.where_text, **({"g": "∂L/∂out, the gradient that arrives"} if card.derivatives else {})}
+    yield Part("where", [f"{name} = {text}" for name, text in meanings.items()]
+               + [f"{word}: {text}" for word, text in card.words.items()], [])
+    yield Part("derivation", card.derivation.splitlines(), [])
+    yield Part("subgradient", card.subgradient.splitlines(), [])
+
+
+def _properties(card: Card, op: Op | None) -> Iterator[Part]:
+    kernels = kernels_of(op) if op is not None else []
+    yield Part("shapes", card.shapes.splitlines(), [])
+    stated = [dtypes_of(op, kernels)] if op is not None else []
+    yield Part("dtypes", [text for text in (*stated, card.dtypes) if text], [])
+    yield Part("costs", [f"{kernel}: {text}" for kernel in kernels if (text := costs_of(kernel))], [])
+
+
+def _sources(op: Op | None) -> Iterator[Part]:
+    if op is None:
+        return
+    forward = forward_of(op)
+    yield Part("forward", [], [forward] if forward is not None else [])
+    yield Part("rules", [], [Source(f"{source.place}, for {name}", source.text)
+                             for name, source in rules_of(op).items()])
+    kernels = kernels_of(op)
+    on_cpu = [(kernel, cpu_kernel(kernel)) for kernel in kernels]
+    yield Part("on the CPU", [], [
+        Source(f"{kernel}: {source.place}" + (", and compiled" if is_compiled(kernel) else ""), source.text)
+        for kernel, source in on_cpu if source is not None])
+    on_gpu = [(kernel, cuda_kernel(kernel)) for kernel in kernels]
+    yield Part("on CUDA", [], [Source(f"{kernel}: {source.place}", source.text)
+                               for kernel, source in on_gpu if source is not None])
+
+
+def _audit(name: str) -> Part:
+    rows = audit_of(name)
+    if not rows:
+        return Part("audit", ["not audited"], [])
+    return Part("audit", [_audit_line(row) for row in rows], [])
+
+
+def _audit_line(row: dict[str, Any]) -> str:
+    shown = {key: value for key, value in row.items() if key not in ("op", "dtype", "device")}
+    told = {key: value for key, value in shown.items() if value not in (None, "")}
+    return f"{row.get('dtype')} on {row.get('device')}: " + ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in told.items())
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+def _of_terminal(part: Part) -> list[str]:
+    """The lines of a part: its title on the left, wrapped text on the right; sources below, indented."""
+    margin = " " * 13
+    lines: list[str] = []
+    for text in part.lines:
+        lines += textwrap.wrap(text, _WIDTH - len(margin), subsequent_indent="  ") or [""]
+    for source in part.sources:
+        lines += [f"# {source.place}", *source.text.splitlines()]
+    head, *rest = lines
+    return [f"{part.title:<{len(margin)}}{head}", *[margin + line if line else "" for line in rest]]
