@@ -15,3 +15,5 @@ from .records import Tape as Tape
 from .records import Value as Value
 from .steps import Step as Step
 from .watch import tape as tape
+from .summary import Summary as Summary
+from .summary import summary as summary

@@ -7,10 +7,11 @@ comparison and one call. `__setattr__` only refuses what would lose a Parameter 
 
 from __future__ import annotations
 
+import importlib
 import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 from .. import dtypes
 from ..backends import Device
@@ -22,9 +23,14 @@ from .hooks import Hook, Hooks, RemovableHandle
 from .parameter import Parameter
 from .tree import Finder, ModuleTree, children_first, join
 
+if TYPE_CHECKING:
+    from ..insight.summary import Summary
+
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 Fn = Callable[["Module"], Any]
+
+_MAY_BE_OWNED = ("forward", "summary")  # methods in whose place an attribute may stand: PyTorch has no summary
 
 
 class _HasForward(Protocol[P, R]):
@@ -80,7 +86,7 @@ class Module(ModuleTree):
             if "training" not in own:
                 raise AttributeError(f"cannot assign {kind} before Module.__init__() call; "
                                      f"write super().__init__() first in {type(self).__name__}.__init__")
-            if name not in own and name != "forward" and hasattr(Module, name):
+            if name not in own and name not in _MAY_BE_OWNED and hasattr(Module, name):
                 raise AttributeError(f"cannot assign {kind} as '{name}': every Module has a method of that name")
             self._forget_buffer(name)
         elif value is not None:
@@ -275,6 +281,15 @@ class Module(ModuleTree):
         return state.load_state_dict(self, state_dict, strict, assign)
 
     # --- how it looks --------------------------------------------------------------------------------------------
+
+    def summary(self, *inputs: Any, input_size: Any = None, **options: Any) -> Summary:
+        """The modules with shapes, parameters, operations and memory, for what `forward` takes or an `input_size`.
+
+        See `tl.insight.summary` for the options.
+        """
+        insight = importlib.import_module("tensorlite.insight.summary")  # which no other layer imports
+        result: Summary = insight.summary(self, *inputs, input_size=input_size, **options)
+        return result
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the repr; for subclasses."""
