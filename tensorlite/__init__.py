@@ -288,7 +288,12 @@ if TYPE_CHECKING:
     from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
     from .custom import kernel as kernel
     from .insight import explain as explain
+    from .insight import History as History
+    from .insight import Meter as Meter
+    from .insight import Meters as Meters
+    from .insight import meters as meters
     from .insight import profile as profile
+    from .insight import progress as progress
     from .insight import tape as tape
 
 # Other names of the same things, as PyTorch and NumPy have them.
@@ -333,6 +338,7 @@ __version__ = "0.1.0"
 # Functions, and the modules that have them.
 _LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
          "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
+_LAZY |= dict.fromkeys(("History", "Meter", "Meters", "meters", "progress"), "insight")
 
 
 def __getattr__(name: str) -> Any:
