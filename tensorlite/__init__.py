@@ -291,6 +291,7 @@ if TYPE_CHECKING:
     from .insight import History as History
     from .insight import Meter as Meter
     from .insight import Meters as Meters
+    from .insight import SummaryWriter as SummaryWriter
     from .insight import meters as meters
     from .insight import profile as profile
     from .insight import progress as progress
@@ -339,6 +340,8 @@ __version__ = "0.1.0"
 _LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
          "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
 _LAZY |= dict.fromkeys(("History", "Meter", "Meters", "meters", "progress"), "insight")
+         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
+_LAZY |= dict.fromkeys(("History", "Meter", "Meters", "SummaryWriter", "meters", "progress"), "insight")
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,8 @@ LAYERS = (
     ("insight",),
     ("",),
 )
-OPTIONAL = {"PIL", "cupy", "cupyx", "cupy_backends", "matplotlib", "ml_dtypes", "pooch", "safetensors", "tqdm"}
+OPTIONAL = {"PIL", "cupy", "cupyx", "cupy_backends", "matplotlib", "ml_dtypes", "pooch", "safetensors", "tensorboardX",
+            "tqdm"}
 LOADED_BY_DEVICE_NAME = {"tensorlite.backends.cuda"}  # imported only where its device is asked for
 
 

@@ -1,5 +1,6 @@
 """What happens while a program runs, made visible: `tl.profile`, `tl.tape`; and what operations are: `tl.explain`.
 """What happens while a program runs, made visible: `tl.profile`, `tl.tape`, `model.summary()`, `tl.Meters`, `tl.progress`.
+"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`, `model.summary()`, `tl.Meters` and more.
 
 Contract. This package imports all of the others and is imported by none of them. It is loaded on first use, and while
 nothing of it is switched on, no line of it runs: what it wants to see it wraps when it starts, and unwraps at the end.
@@ -24,4 +25,5 @@ from .records import Value as Value
 from .steps import Step as Step
 from .summary import Summary as Summary
 from .summary import summary as summary
+from .tensorboard import SummaryWriter as SummaryWriter
 from .watch import tape as tape

@@ -180,11 +180,12 @@ def nodes_of(roots: Iterable[Tensor]) -> list[Node]:
 
 
 def saved_arrays(node: Node) -> Iterator[Array]:
-    """The arrays that a node keeps for backward: an op's, a Function's, or what a checkpoint computes anew from."""
+    """The arrays that a node keeps for backward: an op's, indices among its parameters, a Function's, a checkpoint's."""
     if node.saved is None:
         raise GradError(f"{node.op.name}: its saved values are freed: look at the graph before backward, or pass "
                         "retain_graph=True")
     yield from (saved[0] for saved in node.saved.values() if type(saved) is tuple)
+    yield from costs.arrays(list(node.params.values()))
     if "ctx" in node.params:
         yield from (entry[0][0] for entry in node.params["ctx"]._saved if entry is not None)
     if "segment" in node.params:

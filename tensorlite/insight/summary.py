@@ -16,6 +16,7 @@ from ..errors import ArgumentError, DTypeError
 from ..nn import Module
 from ..tensor import Tensor
 from .forward_pass import ForwardPass, Shapes, Visit
+from .tables import size, table
 
 
 class Row(NamedTuple):
@@ -74,20 +75,19 @@ class Summary:
 
     def __repr__(self) -> str:
         columns = [column for column in _COLUMNS if any(column.text(row) for row in self.rows)]
-        cells = [["Layer", *[column.title for column in columns]]]
-        cells += [[name, *[column.text(row) or "-" for column in columns]]
-                  for name, row in zip(_tree(self.rows), self.rows, strict=True)]
-        lines = _aligned(cells, [False, *[column.number for column in columns]])
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], rule, *self._totals()])
+        cells = [[name, *[column.text(row) or "-" for column in columns]]
+                 for name, row in zip(_tree(self.rows), self.rows, strict=True)]
+        align = "".join(["<", *[column.align for column in columns]])
+        lines = table(["Layer", *[column.title for column in columns]], cells, align)
+        return "\n".join([*lines, lines[1], *self._totals()])
 
     def _totals(self) -> list[str]:
         lines = [f"parameters: {self.parameters:,} ({self.trainable:,} trainable), "
-                 f"{_scaled(self.parameter_bytes, 'B')}; buffers: {_scaled(self.buffer_bytes, 'B')}"]
+                 f"{size(self.parameter_bytes)}; buffers: {size(self.buffer_bytes)}"]
         if self.flops is not None:
-            lines += [f"forward pass: {_scaled(self.flops, 'flop')}; inputs {_scaled(self.input_bytes or 0, 'B')}, "
-                      f"results {_scaled(self.filled_bytes or 0, 'B')}, of which "
-                      f"{_scaled(self.saved_bytes or 0, 'B')} wait for backward"]
+            lines += [f"forward pass: {_scaled(self.flops)}flop; inputs {size(self.input_bytes or 0)}, "
+                      f"results {size(self.filled_bytes or 0)}, of which "
+                      f"{size(self.saved_bytes or 0)} wait for backward"]
         return lines
 
 
@@ -187,7 +187,7 @@ def _bytes(tensors: Sequence[Tensor]) -> int:
 class _Column(NamedTuple):
     title: str
     text: Callable[[Row], str]
-    number: bool
+    align: str
 
 
 def _shapes(shapes: Shapes) -> str:
@@ -199,22 +199,20 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else ""
 
 
-def _scaled(number: int, unit: str = "") -> str:
-    """Three digits and a decimal prefix: '1.54 Gflop'."""
-    value, prefixes = float(number), ["", "k", "M", "G", "T", "P"]
-    while value >= 999.5 and len(prefixes) > 1:
-        value /= 1000
-        prefixes.pop(0)
-    return f"{value:.3g} {prefixes[0]}{unit}".rstrip()
+def _scaled(number: int) -> str:
+    """Three digits and a decimal prefix: '1.54 G'."""
+    scale, prefix = next(((scale, prefix) for scale, prefix in _PREFIXES if number >= scale), (1, ""))
+    return f"{number / scale:.3g} {prefix}".rstrip()
 
 
+_PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _COLUMNS = (
-    _Column("Input", lambda row: _shapes(row.inputs), False),
-    _Column("Output", lambda row: _shapes(row.outputs), False),
-    _Column("Parameters", lambda row: _count(row.parameters), True),
-    _Column("Frozen", lambda row: _count(row.frozen), True),
-    _Column("Saved", lambda row: _scaled(row.saved, "B") if row.saved else "", True),
-    _Column("Flop", lambda row: _scaled(row.flops) if row.flops else "", True),
+    _Column("Input", lambda row: _shapes(row.inputs), "<"),
+    _Column("Output", lambda row: _shapes(row.outputs), "<"),
+    _Column("Parameters", lambda row: _count(row.parameters), ">"),
+    _Column("Frozen", lambda row: _count(row.frozen), ">"),
+    _Column("Saved", lambda row: size(row.saved) if row.saved else "", ">"),
+    _Column("Flop", lambda row: _scaled(row.flops) if row.flops else "", ">"),
 )
 
 
@@ -239,10 +237,3 @@ def _goes_on(rows: list[Row], position: int, level: int) -> bool:
         if row.level <= level:
             return row.level == level
     return False
-
-
-def _aligned(cells: list[list[str]], right: list[bool]) -> list[str]:
-    """Lines of text: words to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join([cell.rjust(width) if number else cell.ljust(width)
-                       for cell, width, number in zip(line, widths, right, strict=True)]).rstrip() for line in cells]
