@@ -339,8 +339,6 @@ __version__ = "0.1.0"
 # Functions, and the modules that have them.
 _LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
          "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
-_LAZY |= dict.fromkeys(("History", "Meter", "Meters", "meters", "progress"), "insight")
-         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
 _LAZY |= dict.fromkeys(("History", "Meter", "Meters", "SummaryWriter", "meters", "progress"), "insight")
 
 

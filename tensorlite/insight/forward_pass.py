@@ -180,7 +180,7 @@ def nodes_of(roots: Iterable[Tensor]) -> list[Node]:
 
 
 def saved_arrays(node: Node) -> Iterator[Array]:
-    """The arrays that a node keeps for backward: an op's, indices among its parameters, a Function's, a checkpoint's."""
+    """Arrays that a node keeps for backward: an op's, indices that it was called with, a Function's, a checkpoint's."""
     if node.saved is None:
         raise GradError(f"{node.op.name}: its saved values are freed: look at the graph before backward, or pass "
                         "retain_graph=True")

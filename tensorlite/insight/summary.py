@@ -200,9 +200,9 @@ def _count(number: int) -> str:
 
 
 def _scaled(number: int) -> str:
-    """Three digits and a decimal prefix: '1.54 G'."""
-    scale, prefix = next(((scale, prefix) for scale, prefix in _PREFIXES if number >= scale), (1, ""))
-    return f"{number / scale:.3g} {prefix}".rstrip()
+    """Three digits, a blank, and a decimal prefix if need be: '1.54 G'."""
+    scale, prefix = next(((scale, prefix) for scale, prefix in _PREFIXES if number >= 0.9995 * scale), (1, ""))
+    return f"{number / scale:.3g} {prefix}"
 
 
 _PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -212,7 +212,7 @@ _COLUMNS = (
     _Column("Parameters", lambda row: _count(row.parameters), ">"),
     _Column("Frozen", lambda row: _count(row.frozen), ">"),
     _Column("Saved", lambda row: size(row.saved) if row.saved else "", ">"),
-    _Column("Flop", lambda row: _scaled(row.flops) if row.flops else "", ">"),
+    _Column("Flop", lambda row: _scaled(row.flops).rstrip() if row.flops else "", ">"),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ...errors import ArgumentError
 from .. import curves
+from ..tables import table
 from .meter import Meter
 
 
@@ -22,6 +23,7 @@ class History(dict[str, list[float]]):
     [0.5, 0.25]
     >>> print(history)
     epoch  loss  accuracy
+    ---------------------
         1   0.5       0.8
         2  0.25       0.9
     """
@@ -44,12 +46,11 @@ class History(dict[str, list[float]]):
         curves.plot_curves(self, path, **options)
 
     def __str__(self) -> str:
-        rows = [["epoch", *self]]
+        rows = []
         for epoch in range(self.epochs):
             numbers = [f"{values[epoch]:.4g}" if epoch < len(values) else "-" for values in self.values()]
             rows.append([str(epoch + 1), *numbers])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
+        return "\n".join(table(["epoch", *self], rows, ">" * (len(self) + 1)))
 
 
 class Meters:
