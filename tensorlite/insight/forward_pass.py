@@ -16,12 +16,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from .. import random
 from ..autograd import tape
 from ..autograd.mode import grad_enabled
 from ..autograd.tape import Node, Var
 from ..backends import Array, Backend, loaded, recording
-from ..backends.recording_memory import root
+from ..backends.recording_memory import is_whole, root
 from ..capture.step import Captured
 from ..capture.trees import flatten
 from ..errors import GradError
@@ -55,12 +57,15 @@ class ForwardPass:
     result   what it returned
     visits   name of a module, "" for the model -> Visit
     inputs   the tensors that it was given
+    indices  by id of a block of memory: the block, and the tensor of integers among the inputs that it was made of
     filled   bytes of memory that kernels filled, each block once
     """
 
     def __init__(self, model: Module, args: tuple[Any, ...], kwargs: dict[str, Any], mode: str | None = None) -> None:
         recording.refuse("looking at a forward pass")
         self.inputs = tensors((args, kwargs))
+        self.indices: dict[int, tuple[Array, Tensor]] = {
+            id(root(x.array)): (root(x.array), x) for x in self.inputs if not x.dtype.is_floating_point}
         self.filled = 0
         self._names = {id(module): name for name, module in model.named_modules()}
         self.visits = {name: Visit() for name in self._names.values()}
@@ -137,12 +142,15 @@ class ForwardPass:
         if threading.get_ident() != self._thread:
             return
         self.visits[self._path[-1]].flops += costs.work(backend, kernel, out, args, params).flops
+        source = next((self.indices[id(root(a))] for a in costs.arrays(args) if id(root(a)) in self.indices), None)
         for array in costs.arrays(out):
             block = root(array)
+            if source is not None and array.dtype.kind in "biu":
+                self.indices.setdefault(id(block), (block, source[1]))
             known = self._blocks.get(id(block))
             if id(block) not in self._known and (known is None or known() is not block):
                 self._blocks[id(block)] = weakref.ref(block)
-                self.filled += int(block.nbytes)
+                self.filled += memory(array)
 
     # --- when it is through ----------------------------------------------------------------------------------------
 
@@ -154,7 +162,7 @@ class ForwardPass:
                 block = root(array)
                 if id(block) not in seen:
                     seen.add(id(block))
-                    self.visits[self.module_of(node)].saved += int(block.nbytes)
+                    self.visits[self.module_of(node)].saved += memory(array)
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -165,6 +173,13 @@ def tensors(tree: Any) -> list[Tensor]:
 def shapes(tree: Any) -> Shapes:
     """The shapes of the tensors in nested tuples, lists and dicts."""
     return tuple(tuple(x.array.shape) for x in tensors(tree))
+
+
+def memory(array: Array) -> int:
+    """The bytes of the array that an array is a view of: so much stays as long as the view does."""
+    while not is_whole(array) and isinstance(array.base, (np.ndarray, type(array))):
+        array = array.base
+    return int(array.nbytes)
 
 
 def nodes_of(roots: Iterable[Tensor]) -> list[Node]:
@@ -184,7 +199,7 @@ def saved_arrays(node: Node) -> Iterator[Array]:
     if node.saved is None:
         raise GradError(f"{node.op.name}: its saved values are freed: look at the graph before backward, or pass "
                         "retain_graph=True")
-    yield from (saved[0] for saved in node.saved.values() if type(saved) is tuple)
+    yield from (saved[0] for saved in node.saved.values() if isinstance(saved, tuple))
     yield from costs.arrays(list(node.params.values()))
     if "ctx" in node.params:
         yield from (entry[0][0] for entry in node.params["ctx"]._saved if entry is not None)

@@ -7,9 +7,11 @@ operation. Parameters stand in the module that owns them, inputs and outputs und
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..autograd.tape import Node
+from ..backends import Array
 from ..backends.recording_memory import root
 from ..nn import Module
 from ..tensor import Tensor
@@ -50,10 +52,9 @@ class _Graph:
         self.nodes: list[GraphNode] = []
         self._count: Counter[str] = Counter()
         self._names: dict[int, str] = {}  # of nodes and leaves, by id
-        self._indices: dict[int, str] = {}  # of inputs without a gradient, by the id of their memory
         self._keys = self._scopes(model)
         entries = tuple(self._enter(x) if isinstance(x, Tensor) else x for x in inputs)
-        forward = ForwardPass(model, entries, {})
+        self._forward = forward = ForwardPass(model, entries, {})
         nodes = forward.nodes()
         self._shapes = {id(parent): meta[0] for node in nodes
                         for parent, meta in zip(node.parents, node.metas, strict=True) if parent is not None and meta}
@@ -63,9 +64,8 @@ class _Graph:
             if id(node) not in self._names:
                 self._add_node(node, self._keys[forward.module_of(node)])
         for i, x in enumerate(tensors(forward.result)):
-            source = self._names.get(id(x._node)) or self._indices.get(id(root(x.array)))
-            self._add(f"output/{i}", "IO Node", (source,) if source else (), tuple(x.shape))
-        self._kept = entries  # ids are given again when their objects are gone
+            sources = [self._names[id(x._node)]] if x._node is not None else self._indices([x.array])
+            self._add(f"output/{i}", "IO Node", tuple(sources), tuple(x.shape))
 
     def _scopes(self, model: Module) -> dict[str, str]:
         """'layers.0' -> 'Net/Linear[layers.0]', for each module."""
@@ -86,7 +86,7 @@ class _Graph:
         name = self._add(f"input/{self._count['input']}", "IO Node", (), tuple(x.shape))
         self._count["input"] += 1
         if not x.dtype.is_floating_point:
-            self._indices[id(root(x.array))] = name
+            self._names[id(x)] = name
             return x
         entry = x.detach().requires_grad_().clone()
         self._names[id(entry._node)] = name
@@ -94,12 +94,15 @@ class _Graph:
 
     def _add_node(self, node: Node, scope: str) -> None:
         taken = [self._leaf_or_node(parent) for parent in node.parents if parent is not None]
-        if self._indices:
-            blocks = {id(root(array)) for array in saved_arrays(node)}
-            taken += [name for block, name in self._indices.items() if block in blocks]
+        taken += self._indices(saved_arrays(node))
         attributes = ", ".join(f"{name}={value!r}" for name, value in node.params.items() if _is_plain(value))
         self._names[id(node)] = self._add(f"{scope}/{node.op.name}", node.op.name, tuple(taken),
                                           self._shapes.get(id(node)), attributes)
+
+    def _indices(self, arrays: Iterable[Array]) -> list[str]:
+        """The inputs without a gradient that arrays were made of, such as indices: no parents lead to them."""
+        known = self._forward.indices
+        return list(dict.fromkeys(self._names[id(known[key][1])] for key in map(id, map(root, arrays)) if key in known))
 
     def _leaf_or_node(self, parent: Any) -> str:
         if id(parent) not in self._names:  # a leaf that was not met before
