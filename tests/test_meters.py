@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +124,6 @@ def test_precision_recall_f1(kind: str, absent: str | None, device: str) -> None
     assert fed(make(CLASSES), given, device) == pytest.approx(np.mean(np.array(each)[occurs]), rel=1e-14)
     assert fed(make(CLASSES, "weighted"), given, device) == pytest.approx(np.average(each, weights=present), rel=1e-14)
     assert fed(make(CLASSES, "micro"), given, device) == pytest.approx(np.trace(counts) / counts.sum(), rel=1e-14)
-
-
-def test_rates_by_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    given = batches(4)
-    scores, target = joined(given)
-    for average in ("macro", "micro", "weighted"):
-        for kind, name in (("Precision", "precision_score"), ("Recall", "recall_score"), ("F1", "f1_score")):
-            expected = getattr(metrics, name)(target, scores.argmax(1), average=average, zero_division=0)
-            assert fed(getattr(meters, kind)(CLASSES, average), given) == pytest.approx(expected, rel=1e-14)
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
@@ -440,7 +430,7 @@ def test_curves_become_a_picture(tmp_path: Path) -> None:
 def test_curves_need_numbers_and_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(tl.ArgumentError, match="no numbers to draw"):
         tl.History().plot(tmp_path / "x.png")
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(tl.ArgumentError, match=r"plot_curves needs matplotlib: pip install 'tensorlite\[plot\]'"):
         tl.History(loss=[1.0]).plot(tmp_path / "x.png")
 
@@ -449,5 +439,4 @@ def test_all_meters_are_tested_here() -> None:
     made = {type(make()).__name__ for make in MAKERS.values()}
     named = {name for name, value in vars(meters).items() if isinstance(value, type) and issubclass(value, tl.Meter)}
     source = Path(__file__).read_text(encoding="utf-8")
-    assert all(name in made or f"meters.{name}" in source or f'"{name}"' in source
-               for name in itertools.chain(named - {"Meter"}))
+    assert all(name in made or f"meters.{name}" in source or f'"{name}"' in source for name in named - {"Meter"})

@@ -28,7 +28,7 @@ def plot_curves(history: Mapping[str, Sequence[float]], path: str | PathLike[str
     panels = _panels(history)
     if not panels:
         raise ArgumentError("plot_curves: there are no numbers to draw")
-    columns = min(len(panels), COLUMNS)
+    columns = 2 if len(panels) == 4 else min(len(panels), COLUMNS)
     rows = math.ceil(len(panels) / columns)
     figure = _figure(columns * PANEL[0], rows * PANEL[1])
     if title is not None:

@@ -59,7 +59,9 @@ class _Graph:
         self._shapes = {id(parent): meta[0] for node in nodes
                         for parent, meta in zip(node.parents, node.metas, strict=True) if parent is not None and meta}
         self._shapes.update({id(x._node): tuple(x.shape) for x in tensors(forward.result)})
-        self._own = {id(p): (scope, key) for scope, key, p in self._parameters(model)}
+        self._own: dict[int, tuple[str, str]] = {}
+        for scope, key, parameter in self._parameters(model):
+            self._own.setdefault(id(parameter), (scope, key))  # a shared one stands where it comes first
         for node in nodes:
             if id(node) not in self._names:
                 self._add_node(node, self._keys[forward.module_of(node)])

@@ -7,6 +7,8 @@ numbers; a tensor is read when it is given, which waits for its device. tensorbo
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 from collections.abc import Callable, Mapping
 from os import PathLike, fspath
 from types import TracebackType
@@ -19,11 +21,13 @@ from ..nn import Module
 from ..tensor import Tensor
 from .graph_nodes import GraphNode, graph_nodes
 
+_numbers = itertools.count()
+
 
 class SummaryWriter:
     """Writes what a training run does for TensorBoard: `tensorboard --logdir runs` shows it.
 
-    `log_dir` is the folder of this run, by default runs/<date and time>_<host><comment>. Methods that are not listed
+    `log_dir` is the folder of this run, by default runs/<date and time>_<host><comment>. Methods that do not stand
     here, such as add_figure, add_pr_curve and add_embedding, are tensorboardX's, and take Tensors too. Raises
     ArgumentError where tensorboardX is not installed.
 
@@ -33,28 +37,39 @@ class SummaryWriter:
 
     def __init__(self, log_dir: str | PathLike[str] | None = None, comment: str = "", purge_step: int | None = None,
                  max_queue: int = 10, flush_secs: int = 120, filename_suffix: str = "") -> None:
-        try:
-            import tensorboardX
-        except ImportError:
-            raise ArgumentError("SummaryWriter needs tensorboardX: pip install 'tensorlite[tensorboard]'") from None
-        self._writer = tensorboardX.SummaryWriter(
-            None if log_dir is None else fspath(log_dir), comment, purge_step, max_queue, flush_secs, filename_suffix)
+        self._comment, self._purge_step = comment, purge_step
+        self._queue, self._seconds = max_queue, flush_secs
+        self._suffix = filename_suffix
+        self._writer: Any = None
+        self.log_dir = str(self._open(None if log_dir is None else fspath(log_dir)).logdir)
 
-    @property
-    def log_dir(self) -> str:
-        """The folder in which the event files are."""
-        return str(self._writer.logdir)
+    def _open(self, log_dir: str | None = None) -> Any:
+        """tensorboardX's writer; after `close`, one with a new file.
+
+        Files of one second would have one name, and overwrite each other: a number of their own keeps them apart.
+        """
+        if self._writer is None:
+            try:
+                import tensorboardX
+            except ImportError:
+                raise ArgumentError("SummaryWriter needs tensorboardX: pip install 'tensorlite[tensorboard]'") from None
+            suffix = f".{os.getpid()}.{next(_numbers)}{self._suffix}"
+            folder = log_dir or vars(self).get("log_dir")
+            self._writer = tensorboardX.SummaryWriter(folder, self._comment, self._purge_step, self._queue,
+                                                      self._seconds, suffix)
+            self._purge_step = None  # what this writer itself wrote stays
+        return self._writer
 
     def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None,
                    walltime: float | None = None) -> None:
         """Add a number, or a tensor of one element, to the curve of that name."""
-        self._writer.add_scalar(tag, _number(tag, scalar_value), global_step, walltime)
+        self._open().add_scalar(tag, _number(tag, scalar_value), global_step, walltime)
 
     def add_scalars(self, main_tag: str, tag_scalar_dict: Mapping[str, Any], global_step: int | None = None,
                     walltime: float | None = None) -> None:
         """Add numbers by name to curves that share one panel; each is a run of its own, in a folder below."""
         numbers = {tag: _number(tag, value) for tag, value in tag_scalar_dict.items()}
-        self._writer.add_scalars(main_tag, numbers, global_step, walltime)
+        self._open().add_scalars(main_tag, numbers, global_step, walltime)
 
     def add_histogram(self, tag: str, values: Any, global_step: int | None = None, bins: str = "tensorflow",
                       walltime: float | None = None, max_bins: int | None = None) -> None:
@@ -66,7 +81,7 @@ class SummaryWriter:
         finite = flat[np.isfinite(flat)]
         if not finite.size:
             raise ArgumentError(f"add_histogram: '{tag}' has no finite element (of {flat.size})")
-        self._writer.add_histogram(tag, finite, global_step, bins, walltime, max_bins)
+        self._open().add_histogram(tag, finite, global_step, bins, walltime, max_bins)
 
     def add_image(self, tag: str, img_tensor: Any, global_step: int | None = None, walltime: float | None = None,
                   dataformats: str = "CHW") -> None:
@@ -75,18 +90,18 @@ class SummaryWriter:
         Raises ArgumentError where Pillow is not installed.
         """
         _require_pillow("add_image")
-        self._writer.add_image(tag, as_numpy(img_tensor), global_step, walltime, dataformats)
+        self._open().add_image(tag, as_numpy(img_tensor), global_step, walltime, dataformats)
 
     def add_images(self, tag: str, img_tensor: Any, global_step: int | None = None, walltime: float | None = None,
                    dataformats: str = "NCHW") -> None:
         """Add a batch of images as one; see `add_image`."""
         _require_pillow("add_images")
-        self._writer.add_images(tag, as_numpy(img_tensor), global_step, walltime, dataformats)
+        self._open().add_images(tag, as_numpy(img_tensor), global_step, walltime, dataformats)
 
     def add_text(self, tag: str, text_string: str, global_step: int | None = None,
                  walltime: float | None = None) -> None:
         """Add a text in Markdown."""
-        self._writer.add_text(tag, text_string, global_step, walltime)
+        self._open().add_text(tag, text_string, global_step, walltime)
 
     def add_graph(self, model: Module, input_to_model: Any = None, verbose: bool = False,
                   use_strict_trace: bool = True) -> None:
@@ -104,15 +119,17 @@ class SummaryWriter:
         nodes = graph_nodes(model, *inputs)
         if verbose:
             print("\n".join(f"{node.name} = {node.op}({', '.join(node.inputs)})" for node in nodes))
-        self._writer._get_file_writer().add_onnx_graph(_graph_def(nodes))  # an event with a GraphDef, whatever of
+        self._open()._get_file_writer().add_onnx_graph(_graph_def(nodes))  # an event with a GraphDef, whatever of
 
     def flush(self) -> None:
-        """Write what is waiting to the files."""
-        self._writer.flush()
+        """Put on the disk what the writer's thread has written; what is on its way there follows. `close` waits."""
+        self._open().flush()
 
     def close(self) -> None:
-        """Write what is waiting and close the files; a later call of another method opens new ones."""
-        self._writer.close()
+        """Wait until all is written, and close the files; a later call of another method opens new ones."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +140,7 @@ class SummaryWriter:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """tensorboardX's other methods, for which tensors become arrays."""
-        method = getattr(vars(self).get("_writer"), name, None) if name.startswith("add_") else None
+        method = getattr(self._open(), name, None) if name.startswith("add_") else None
         if method is None:
             raise AttributeError(f"SummaryWriter has no attribute {name!r}")
 
