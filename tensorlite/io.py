@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from . import random, safetensors_format
 from .creation import from_numpy
 from .errors import ArgumentError, DeviceError
+from .files import open_regular
 from .safetensors_format import METADATA, parse_object, refuse
 from .tensor import Tensor
 
@@ -97,7 +98,7 @@ def load(path: Path, map_location: Any = None, weights_only: bool = True) -> Any
     if not weights_only:
         raise ArgumentError("tl.load: weights_only=False would load pickled objects, which tensorlite never does")
     name = os.fsdecode(path)
-    with open(name, "rb") as file:
+    with open_regular(name) as file:
         arrays, structure = safetensors_format.read(file, name)
     tensors = {key: from_numpy(array) for key, array in arrays.items()}
     if map_location is not None:

@@ -81,6 +81,7 @@ _PICKLE: Final = (
 _OTHER_FORMATS: Final = {
     b"PK\x03\x04": f"this is a zip archive: torch.save puts one around a pickle (as does numpy); {_PICKLE}",
     **{bytes([0x80, protocol]): f"this is a pickle; {_PICKLE}" for protocol in (2, 3, 4, 5)},
+    b"\x1f\x8b": "this is a gzip file: unpack it first",
     b"\x93NUMPY": "this is a NumPy .npy file: use tl.from_numpy(numpy.load(path))",
     b"\x89HDF": "this is an HDF5 file: read it with h5py, then tl.from_numpy",
     b"GGUF": "this is a GGUF file, which tensorlite does not read",

@@ -29,7 +29,7 @@ LAYERS = (
     ("creation", "cuda", "inplace", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
     ("nn.functional",),
     ("nn", "optim"),
-    ("amp", "capture", "data", "io", "safetensors_format"),
+    ("amp", "capture", "data", "files", "io", "safetensors_format"),
     ("custom", "custom_check", "simulator", "testing"),
     ("insight",),
     ("",),

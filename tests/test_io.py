@@ -5,6 +5,7 @@ What damage, kills and full disks do is in test_checkpoint_faults.py.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import math
@@ -338,6 +339,12 @@ def test_pickles_and_zips_are_refused_with_the_way_out(path: Path) -> None:
             path.write_bytes(pickle.dumps(value, protocol))
             with pytest.raises(FileFormatError, match="this is a pickle"):
                 tl.load(path)
+    np.savez(path.with_suffix(".npz"), a=np.ones(2))
+    with pytest.raises(FileFormatError, match=r"model\.npz: .*zip archive"):
+        tl.load(path.with_suffix(".npz"))
+    path.write_bytes(gzip.compress(b"x" * 100))
+    with pytest.raises(FileFormatError, match="this is a gzip file: unpack it first"):
+        tl.load(path)
     np.save(str(path) + ".npy", np.ones(2))
     with pytest.raises(FileFormatError, match=r"\.npy file: use tl\.from_numpy"):
         tl.load(str(path) + ".npy")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 from ..errors import FileFormatError
+from ..files import open_regular
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ def check_file(path: Path, size: int, sha256: str) -> None:
     found = path.stat().st_size
     if found != size:
         raise FileFormatError(f"{path}: {found} bytes, expected {size}. Replace it by an intact copy.")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
         raise FileFormatError(

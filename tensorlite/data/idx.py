@@ -27,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import ArgumentError, FileFormatError, OutOfMemoryError
+from ..files import open_regular
 
 _TYPES: Final[dict[int, np.dtype[Any]]] = {
     0x08: np.dtype(np.uint8),
@@ -54,7 +55,7 @@ def read_idx(
     Raises FileFormatError for anything that is not exactly one intact IDX file, and OSError where it cannot be read.
     """
     path = Path(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return _Reader(str(path), file, os.fstat(file.fileno()).st_size).read(shape, sha256)
 
 

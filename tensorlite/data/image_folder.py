@@ -11,6 +11,7 @@ import numpy as np
 
 from ..creation import from_numpy
 from ..errors import ArgumentError, FileFormatError
+from ..files import open_regular
 from ..tensor import Tensor
 from .dataset import Dataset
 
@@ -83,7 +84,7 @@ def read_image(path: str | os.PathLike[str], mode: str = "RGB") -> Tensor:
     Raises FileFormatError, which names the file, for one that is not an intact image, and ImportError without Pillow.
     """
     image = _pillow()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
             with image.open(file) as opened:
                 pixels = np.array(opened.convert(mode))
