@@ -29,7 +29,7 @@ DEFAULT_SEED: Final = 67280421310721
 # One lock for all generators: a fork waits until no draw is under way, so that no child inherits it locked.
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=lambda: _begin_child())
 
 
 class Generator:
@@ -141,6 +141,13 @@ def _as_state(state: Any) -> tuple[int, int]:
 
 default_generator: Final = Generator()
 _defaults: Final[dict[Device, Generator]] = {default_generator.device: default_generator}
+
+
+def _begin_child() -> None:
+    """In a forked process: no GPU can be used there, so seeding all devices must not try."""
+    _lock.release()
+    for device in [device for device in _defaults if device.type == "cuda"]:
+        del _defaults[device]
 
 
 def default_for(device: Any) -> Generator:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaptureError, DeviceError, OutOfMemoryError, user_line
-from . import Array, Device, cublas, nvrtc, recording
+from . import Array, Device, cublas, forked, nvrtc, recording
 from .cuda_graph import CudaRecorder
 from .cuda_requirements import OLDEST_CAPABILITY, TENSOR_CORES_CAPABILITY, count_gpus
 from .cupy_import import cupy
@@ -367,9 +367,12 @@ class CudaBackend(KernelBackend):
 
 def create(index: int | None) -> CudaBackend:
     """The backend of a GPU. Raises DeviceError where it is missing, saying what to do."""
-    count = count_gpus(cupy)
     index = index or 0
+    forked.refuse_here(f"cuda:{index}")
+    count = count_gpus(cupy)
     if index >= count:
         present = ", ".join(f"'cuda:{i}'" for i in range(count))
         raise DeviceError(f"device 'cuda:{index}' does not exist; there {'is' if count == 1 else 'are'} {present}")
-    return CudaBackend(index, count)
+    backend = CudaBackend(index, count)
+    forked.guard(backend)
+    return backend
