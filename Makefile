@@ -11,6 +11,7 @@
 #   make bench                     figures of this machine's CPU beside torch, JAX and tinygrad, and docs/benchmarks.md made
 #                                  of them: ten minutes, or three with ARGS=--quick; TENSORLITE_DATA names MNIST's folder
 #   make docs                      the site, in docs/_build/index.html, with warnings as errors
+#   make fuzz                      corrupted files by the hundred thousand, one minute
 #   make lint | size | clean
 
 PYTHON ?= python3
@@ -24,11 +25,11 @@ TORCH_STAMP := $(VENV)/.installed-torch-$(TORCH_VERSION)
 RIVALS_STAMP := $(VENV)/.installed-rivals
 DOCS_STAMP := $(VENV)/.installed-docs
 CUDA_STAMP := $(VENV)/.installed-cuda
-CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py \
+CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py tests/test_cuda_faults.py \
 	tests/test_capture.py tests/test_capture_models.py tests/test_devices.py tests/test_ops.py::test_gradient \
 	tests/test_ops.py::test_results_do_not_depend_on_strides
 
-.PHONY: mnist test lint docs bench test-cuda gpu size clean
+.PHONY: mnist test lint docs bench test-cuda gpu size clean fuzz
 
 mnist: $(VENV)/.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
@@ -49,6 +50,9 @@ bench: $(RIVALS_STAMP)
 test-cuda: $(CUDA_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pytest -p fake_cuda.plugin -k "cuda and not cuda:sim" $(CUDA_TESTS) $(ARGS)
 	$(BIN)/python tools/check_kernels.py
+
+fuzz: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python -m fuzz.files --seed 0 --count 200000 --systematic
 
 gpu:
 	$(PYTHON) tools/gpu.py $(ARGS)
