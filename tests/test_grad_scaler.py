@@ -454,3 +454,47 @@ def test_loading_a_scale_changes_that_of_losses_before(device: str) -> None:
     scaler.load_state_dict(scaler.state_dict())
     with pytest.raises(tl.GradError, match="in-place"):
         loss.backward()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_step_that_is_broken_off_leaves_the_next_gradients_to_be_unscaled(error: type[BaseException]) -> None:
+    """They were once taken for those that had been divided: a step larger by the factor of the scale."""
+    w = tl.tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+    scaler = tl.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        scaler.scale(w.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    def break_off(*_: Any) -> None:
+        raise error
+
+    handle = optimizer.register_step_pre_hook(break_off)
+    with pytest.raises(error):
+        step()
+    handle.remove()
+    step()
+    assert w.tolist() == [0.5]
+
+
+def test_a_step_that_is_broken_off_after_unscaling_by_hand_says_how_to_go_on() -> None:
+    w = tl.tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.5)
+    scaler = tl.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(w.sum()).backward()
+    scaler.unscale_(optimizer)  # and here comes Ctrl-C
+    for way_on in (scaler.update, lambda: scaler.load_state_dict(scaler.state_dict())):
+        optimizer.zero_grad()
+        scaler.scale(w.sum()).backward()
+        with pytest.raises(tl.errors.GradError, match="broken off, call update"):
+            scaler.unscale_(optimizer)
+        way_on()
+        scaler.unscale_(optimizer)
+        assert w.grad is not None
+        assert w.grad.tolist() == [1.0]
+    scaler.step(optimizer)
+    with pytest.raises(tl.errors.GradError, match="broken off, call update"):
+        scaler.step(optimizer)

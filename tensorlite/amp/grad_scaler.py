@@ -106,7 +106,8 @@ class GradScaler:
         scale = self._require_scale("unscale_")
         progress = self._progress.setdefault(optimizer, _Progress())
         if progress.stage is UNSCALED:
-            raise GradError("unscale_() has already been called on this optimizer since the last update().")
+            raise GradError("unscale_() has already been called on this optimizer since the last update(). If that "
+                            "step was broken off, call update() and go on")
         if progress.stage is STEPPED:
             raise GradError("unscale_() is being called after step().")
         for (backend, _), grads in _gradients(optimizer).items():
@@ -121,8 +122,9 @@ class GradScaler:
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
         """`unscale_(optimizer)` unless that was done, then `optimizer.step()`, which changes nothing after inf or NaN.
 
-        Hooks of the optimizer run in either case. Returns what optimizer.step() does. Raises GradError for a second
-        call before update(), or where no gradient was scaled; ArgumentError for a closure.
+        Hooks of the optimizer run in either case. Returns what optimizer.step() does. If it is broken off by Ctrl-C or
+        an error, the next gradients are unscaled anew. Raises GradError for a second call before update(), or where no
+        gradient was scaled; ArgumentError for a closure.
         """
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
@@ -132,14 +134,19 @@ class GradScaler:
         self._require_scale("step")
         progress = self._progress.setdefault(optimizer, _Progress())
         if progress.stage is STEPPED:
-            raise GradError("step() has already been called since the last update().")
-        if progress.stage is READY:
-            self.unscale_(optimizer)
-        if not progress.found_inf:
-            raise GradError("No inf checks were recorded for this optimizer: none of its parameters has a gradient; "
-                            "call scaler.scale(loss).backward() first")
-        result = self._step_unless(_any(progress.found_inf.values()), optimizer)
-        progress.stage = STEPPED
+            raise GradError("step() has already been called since the last update(). If that was broken off, call "
+                            "update() and go on")
+        try:
+            if progress.stage is READY:
+                self.unscale_(optimizer)
+            if not progress.found_inf:
+                raise GradError("No inf checks were recorded for this optimizer: none of its parameters has a "
+                                "gradient; call scaler.scale(loss).backward() first")
+            result = self._step_unless(_any(progress.found_inf.values()), optimizer)
+            progress.stage = STEPPED
+        except BaseException:  # the next gradients must not be taken for those that were divided here
+            self._progress.pop(optimizer, None)
+            raise
         return result
 
     def _step_unless(self, found_inf: Tensor, optimizer: Optimizer) -> Any:
@@ -234,12 +241,13 @@ class GradScaler:
         return {"scale": self.get_scale(), **self._options(), "_growth_tracker": self._get_growth_tracker()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a `state_dict()`, PyTorch's too. Raises ArgumentError for an empty one."""
+        """Take over a `state_dict()`, PyTorch's too, and forget a step under way. ArgumentError for an empty one."""
         if not self._enabled:
             return
         if not state_dict:
             raise ArgumentError("The source state dict is empty, possibly because it was saved from a disabled "
                                 "instance of GradScaler.")
+        self._progress = {}
         self._init_scale = float(state_dict["scale"])
         self._init_growth_tracker = int(state_dict["_growth_tracker"])
         self._growth_factor = state_dict["growth_factor"]
