@@ -17,6 +17,7 @@ import queue
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Generator as Gen
@@ -300,7 +301,10 @@ class DataLoader:
 
 
 class _Worker:
-    """A thread that does the tasks put to it, one by one, in the context (such as no_grad) of whoever iterates."""
+    """A thread that does the tasks put to it, one by one, in the context (such as no_grad) of whoever iterates.
+
+    It ends when it is told to, or when this object is gone: Ctrl-C may come before anybody could tell it.
+    """
 
     def __init__(
         self, info: WorkerInfo, seed: int, init: Callable[[int], None] | None, work: Callable[[Any], Any]
@@ -309,29 +313,35 @@ class _Worker:
         self.tasks: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.stopped = threading.Event()
+        weakref.finalize(self, self.tasks.put, None).atexit = False
         self.thread = threading.Thread(
             target=contextvars.copy_context().run,
-            args=(self._run, seed, init, work),
+            args=(_serve, info, self.tasks, self.results, self.stopped, seed, init, work),
             name=f"DataLoader worker {info.id}",
             daemon=True,  # a program that ends does not wait for it
         )
         self.thread.start()
 
-    def _run(self, seed: int, init: Callable[[int], None] | None, work: Callable[[Any], Any]) -> None:
-        _info.set(self.info)
+
+def _serve(
+    info: WorkerInfo, tasks: queue.SimpleQueue[tuple[int, Any] | None], results: queue.SimpleQueue[Any],
+    stopped: threading.Event, seed: int, init: Callable[[int], None] | None, work: Callable[[Any], Any]
+) -> None:
+    """What the thread does. It holds no reference to its worker."""
+    _info.set(info)
+    try:
+        if init is not None:
+            init(info.id)
+    except BaseException as error:
+        results.put(_Raised(error))
+        return
+    while (task := tasks.get()) is not None and not stopped.is_set():
+        number, argument = task
         try:
-            if init is not None:
-                init(self.info.id)
+            info.generator.manual_seed(seed + 1 + number)  # `seed` itself is the sampler's
+            results.put(work(argument))
         except BaseException as error:
-            self.results.put(_Raised(error))
-            return
-        while (task := self.tasks.get()) is not None and not self.stopped.is_set():
-            number, argument = task
-            try:
-                self.info.generator.manual_seed(seed + 1 + number)  # `seed` itself is the sampler's
-                self.results.put(work(argument))
-            except BaseException as error:
-                self.results.put(_Raised(error))
+            results.put(_Raised(error))
 
 
 def _result(number: int, worker: _Worker, timeout: float) -> Any:
