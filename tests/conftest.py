@@ -11,6 +11,8 @@ from hypothesis import settings
 
 import tensorlite as tl
 
+collect_ignore = ["torch_scripts"]  # PyTorch scripts, which test_compat.py runs
+
 settings.register_profile("tensorlite", deadline=None, derandomize=True, database=None)  # no wall clock either
 settings.load_profile("tensorlite")
 
