@@ -283,6 +283,7 @@ if TYPE_CHECKING:
     from . import insight as insight
     from . import simulator as simulator
     from . import testing as testing
+    from . import utils as utils
     from .backends.config import show_config as show_config
     from .backends.cpu_compiled import compile_kernels as compile_kernels
     from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
@@ -343,7 +344,7 @@ _LAZY |= dict.fromkeys(("History", "Meter", "Meters", "SummaryWriter", "meters",
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "insight", "simulator", "testing"):
+    if name in ("data", "insight", "simulator", "testing", "utils"):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

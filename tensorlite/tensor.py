@@ -447,7 +447,8 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
         return operator.index(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.ndim == 0 and spec else object.__format__(self, spec)
+        number = self.ndim == 0 and (spec or type(self) is Tensor)  # f"{loss}" is a number, f"{parameter}" its text
+        return format(self.item(), spec) if number else object.__format__(self, spec)
 
     def __repr__(self) -> str:
         return printing.format_tensor(self)

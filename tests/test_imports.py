@@ -29,10 +29,11 @@ LAYERS = (
     ("creation", "cuda", "inplace", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
     ("nn.functional",),
     ("nn", "optim"),
-    ("amp", "capture", "data", "files", "io", "safetensors_format"),
+    ("amp", "capture", "data", "files", "io", "safetensors_format", "utils"),
     ("custom", "custom_check", "simulator", "testing"),
     ("insight",),
     ("",),
+    ("compat",),
 )
 OPTIONAL = {"PIL", "cupy", "cupyx", "cupy_backends", "matplotlib", "ml_dtypes", "pooch", "safetensors", "tensorboardX",
             "tqdm"}

@@ -24,7 +24,7 @@ labels = torch.tensor([i % 4 for i in range(32)])
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5, padding=2)
+        self.conv1 = nn.Conv2d(3, 6, 5, padding=2, bias=False)
         self.bn1 = nn.BatchNorm2d(6)
         self.pool = nn.MaxPool2d(2, 2)
         self.conv2 = nn.Conv2d(6, 16, kernel_size=3, bias=False)
@@ -45,11 +45,11 @@ class Net(nn.Module):
 
 torch.backends.cudnn.benchmark = False
 net = Net()
-for i, p in enumerate(net.parameters()):
+for i, (name, p) in enumerate(net.named_parameters()):
     if p.dim() > 1:
         fan_in, _ = nn.init._calculate_fan_in_and_fan_out(p)
         p.data.copy_(torch.cos(torch.arange(p.numel()) * (1.3 + i)).reshape(p.shape) / fan_in**0.5)
-    elif p.requires_grad and i % 2:
+    elif name.endswith("bias"):
         p.data.zero_()
 criterion = nn.CrossEntropyLoss(label_smoothing=0.05)
 optimizer = optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, nesterov=True)

@@ -13,7 +13,7 @@ import torch.optim as optim
 class TheModelClass(nn.Module):
     def __init__(self):
         super(TheModelClass, self).__init__()
-        self.conv1 = nn.Conv2d(1, 2, 3)
+        self.conv1 = nn.Conv2d(1, 2, 3, bias=False)
         self.bn = nn.BatchNorm2d(2)
         self.fc1 = nn.Linear(2 * 3 * 3, 4)
         self.register_buffer("scale", torch.tensor(2.0))

@@ -68,6 +68,8 @@ model = TransformerModel(ntokens, d_model=16, nhead=2, d_hid=32, nlayers=2, drop
 for k, p in enumerate(model.parameters()):
     if p.dim() > 1:
         p.data = torch.sin(torch.arange(p.numel(), dtype=torch.float) * (0.7 + 0.1 * k)).reshape(p.shape) * 0.2
+    elif not p.data.eq(1).all():
+        nn.init.zeros_(p)
 criterion = nn.CrossEntropyLoss()
 lr = 0.5
 optimizer = torch.optim.SGD(model.parameters(), lr=lr)

@@ -33,7 +33,7 @@ loss_function = nn.NLLLoss()
 model = NGramLanguageModeler(len(vocab), EMBEDDING_DIM, CONTEXT_SIZE)
 with torch.no_grad():
     for k, p in enumerate(model.parameters()):
-        p.set_(0.3 * torch.sin(torch.arange(p.numel(), dtype=torch.float32) * (k + 1.3)).reshape(p.shape))
+        p.copy_(0.3 * torch.sin(torch.arange(p.numel(), dtype=torch.float32) * (k + 1.3)).reshape(p.shape))
 optimizer = optim.SGD(model.parameters(), lr=0.01)
 for epoch in range(3):
     total_loss = 0
@@ -54,6 +54,7 @@ print(similarity.topk(3).values, torch.cosine_similarity(vectors[0], vectors[1],
 print(F.normalize(vectors, p=2, dim=-1).norm(dim=1)[:3], F.pairwise_distance(vectors[:2], vectors[2:4]))
 
 pretrained = nn.Embedding.from_pretrained(torch.arange(8.0).reshape(4, 2), freeze=True, padding_idx=0)
-bag = nn.EmbeddingBag(4, 2, mode="mean", _weight=torch.arange(8.0).reshape(4, 2))
+bag = nn.EmbeddingBag(4, 2, mode="mean")
+bag.weight = nn.Parameter(torch.arange(8.0).reshape(4, 2))
 print(pretrained(torch.tensor([3, 1])), pretrained.weight.requires_grad)
 print(bag(torch.tensor([1, 2, 3]), torch.tensor([0, 2])))
