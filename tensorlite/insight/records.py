@@ -63,7 +63,7 @@ class Input:
     output: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """A recorded operation: a line of the table.
 
@@ -87,6 +87,9 @@ class Record:
     saved: dict[str, Value] | None
     params: dict[str, Any]
     node: Node
+
+    def __repr__(self) -> str:  # not of its inputs, which lead to all records before
+        return f"<#{self.index} {self.op}>"
 
     @property
     def result(self) -> Value | None:

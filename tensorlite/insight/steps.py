@@ -56,13 +56,18 @@ class Step:
 
 
 def backward_steps(tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
-                   create_graph: bool = False, into_grad: bool = True) -> Iterator[Step]:
+                   create_graph: bool = False) -> Iterator[Step]:
     """The steps of `tensor.backward(...)`, newest operation first; see Tensor.backward_steps.
 
     A walk that is left before its end changes no `.grad`. Raises what `backward` raises, at the same operation.
     """
-    tape = Tape(tensor)
-    for node, incoming, outgoing in engine.visits(tensor, gradient, retain_graph, create_graph, into_grad):
+    yield from steps_along(Tape(tensor), gradient, retain_graph, create_graph)
+
+
+def steps_along(tape: Tape, gradient: Tensor | None = None, retain_graph: bool | None = None,
+                create_graph: bool = False, into_grad: bool = True) -> Iterator[Step]:
+    """The same with the records of a tape that is there; without `into_grad` no `.grad` changes at all."""
+    for node, incoming, outgoing in engine.visits(tape.tensor, gradient, retain_graph, create_graph, into_grad):
         if output_number(node) is not None:  # it hands on to the node of its Function, whose turn comes
             continue
         if not isinstance(incoming, Var):

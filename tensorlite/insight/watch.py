@@ -73,6 +73,11 @@ class _Watch:
 _watch = _Watch()
 
 
+def module_at(path: str) -> Module | None:
+    """The module that recorded under a path, if it still lives."""
+    return _watch.modules.module(path)
+
+
 def _in_module(call: Callable[..., Any]) -> Any:
     @functools.wraps(call)
     def module(module: Module, *args: Any, **kwargs: Any) -> Any:

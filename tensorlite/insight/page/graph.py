@@ -1,0 +1,316 @@
+"""A tape as the data of its page: nodes in boxes, what each holds, and the gradients of a backward pass.
+
+Contract. The same tape gives the same data, and nothing of its graph changes. Where the graph is freed, or no values
+were kept, the data say so and hold what there is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from ...autograd.tape import Var, wrap
+from ...nn import Module
+from ..records import Input, Record, Tape, Value
+from ..watch import module_at
+from . import boxes, explained, figures
+from .explained import Reference
+from .gradients import Gradients
+
+if TYPE_CHECKING:
+    from ...tensor import Tensor
+
+Data = dict[str, Any]
+
+COPIES = frozenset({"cast", "clone", "transfer", "reshape"})  # these and views hand on the numbers that they get
+DRAWN_INSIDE = frozenset({"noise"})  # inputs that are no tensors of the user's
+
+
+def page_data(tape: Tape, gradient: Tensor | None = None) -> Data:
+    """All that the page of a tape shows, ready for JSON; `gradient` is what backward starts from."""
+    return _Graph(tape, Gradients(tape, gradient)).data()
+
+
+class _Tensors:
+    """The tensors of a page, each described once."""
+
+    def __init__(self) -> None:
+        self.listed: list[Data] = []
+        self._by_text: dict[str, int] = {}
+        self._by_array: dict[int, tuple[Any, int]] = {}  # with the array, so that its id stays its own
+
+    def number(self, tensor: Tensor | None) -> int | None:
+        """The place of a tensor in the list."""
+        if tensor is None:
+            return None
+        known = self._by_array.get(id(tensor.array))
+        if known is None:
+            described = figures.summary(tensor.backend.to_numpy(tensor.array))
+            number = self._by_text.setdefault(json.dumps(described), len(self.listed))
+            if number == len(self.listed):
+                self.listed.append(described)
+            known = self._by_array[id(tensor.array)] = tensor.array, number
+        return known[1]
+
+
+@dataclass
+class _Leaf:
+    """A tensor that no recorded operation made, with the operations that use it."""
+
+    name: str
+    value: Value
+    source: Tensor | None  # None for what gets no gradient
+    users: list[Record] = field(default_factory=list)
+
+
+class _Graph:
+    """What `page_data` puts together."""
+
+    def __init__(self, tape: Tape, gradients: Gradients) -> None:
+        self.tape = tape
+        self.gradients = gradients
+        self.tensors = _Tensors()
+        self.nodes: list[Data] = []
+        self.places: dict[Any, int] = {}  # of records, and of leaves by key, among the nodes
+        self.leaves = self._find_leaves()
+        records = tape.records
+        self.boxes = boxes.listed(boxes.arrange([r.module for r in records], [_signature(r) for r in records]))
+        self.box_of = {item: place for place, box in enumerate(self.boxes) for item in box.operations}
+        self.lines: dict[str, int] = {}
+
+    def data(self) -> Data:
+        for record in self.tape.records:
+            self._add(record)
+        operations = [self.places[record] for record in self.tape.records]
+        root = self.tape.records[-1]
+        return {
+            "title": root.result.name if root.result and root.result.name else root.op,
+            "notes": list(self._notes()), "device": str(self.tape.tensor.device),
+            "savedBytes": self.tape.saved_bytes, "root": operations[-1],
+            "forward": operations, "backward": [self.places[step.record] for step in self.gradients.steps],
+            "nodes": self.nodes, "boxes": [self._box(box) for box in self.boxes],
+            "tensors": self.tensors.listed, "lines": [_place_and_code(line) for line in self.lines],
+            "cards": {name: explained.described(op)
+                      for name, op in {record.op: record.node.op for record in self.tape.records}.items()},
+        }
+
+    def _notes(self) -> Iterator[str]:
+        records = self.tape.records
+        if self.gradients.note:
+            yield self.gradients.note
+        if all(record.node.seen is None for record in records):
+            yield ("This was computed outside of `with tl.tape():`, so source lines, modules and most values are not "
+                   "known.")
+        if any(value.changed for record in records for value in record.results):
+            yield "Some values were changed in place after they were computed; what is shown is what is there now."
+
+    # --- leaves -------------------------------------------------------------------------------------------------------
+
+    def _find_leaves(self) -> dict[Any, _Leaf]:
+        found: dict[Any, _Leaf] = {}
+        for record in self.tape.records:
+            for given in record.inputs:
+                key, value = self._leaf(given)
+                if key is not None:
+                    if key not in found:
+                        source = given.source if isinstance(given.source, Var) else None
+                        found[key] = _Leaf(value.name or given.label, value, source)  # type: ignore[arg-type]
+                    found[key].users.append(record)
+        return found
+
+    def _leaf(self, given: Input) -> tuple[Any, Any]:
+        """A leaf's key, by which it is told from others, and its value; (None, None) for what is none."""
+        value = given.value
+        if isinstance(given.source, Var):
+            return id(given.source), value
+        if given.source is None and isinstance(value, Value) and value.tensor is not None and given.label not in DRAWN_INSIDE:
+            value = self._before_reshape(value)
+            return ("array", id(value.tensor.array)), value  # type: ignore[union-attr]
+        return None, None
+
+    def _before_reshape(self, value: Value) -> Value:
+        """The user's tensor of which another one is a view with the same elements, as `W @ x` makes a column of x."""
+        assert value.tensor is not None
+        array = value.tensor.array
+        base = getattr(array, "base", None)
+        if getattr(base, "size", None) != array.size or base.dtype != array.dtype or not (name := self.tape.names.of(base)):
+            return value
+        return Value(name, tuple(base.shape), value.dtype, wrap(base, value.tensor.backend), value.changed)
+
+    def _add_leaf(self, key: Any) -> int:
+        leaf = self.leaves[key]
+        box = self._box_around(leaf)
+        self.nodes.append(_filled({
+            "kind": "input" if leaf.source is None else "parameter", "name": _below_model(leaf.name),
+            "short": _inside(leaf.name, self.boxes[box].path), "title": leaf.value.name and "" or "not named",
+            "box": box, **self._described(leaf.value),
+            "delta": None if leaf.source is None else self.tensors.number(self.gradients.of_leaf(leaf.source)),
+        }))
+        return len(self.nodes) - 1
+
+    def _box_around(self, leaf: _Leaf) -> int:
+        """The innermost box with all uses of a leaf; what is no parameter of a module came from outside."""
+        if "." not in leaf.name and leaf.value.name:
+            return 0
+        ways = [list(self._way(self.box_of[user.index])) for user in leaf.users]
+        return next(box for box in ways[0] if all(box in way for way in ways))
+
+    def _way(self, box: int) -> Iterator[int]:
+        """A box and those around it, innermost first."""
+        while box >= 0:
+            yield box
+            box = self.boxes[box].outer
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    def _add(self, record: Record) -> None:
+        """A node for an operation, after nodes for those of its leaves that have none yet."""
+        inputs = [self._input(given) for given in record.inputs]
+        step = self.gradients.at(record)
+        references = self._references(record, inputs)
+        result = record.result
+        node = {
+            "kind": "op", "op": record.op, "title": _title(record), "family": _family(record),
+            "minor": _is_minor(record), "name": result.name if result else "", "box": self.box_of[record.index],
+            "path": record.module, "line": self._line(record.line), **self._described(result),
+            "changed": result is not None and result.changed, "inputs": inputs,
+            "params": {name: str(value) for name, value in record.params.items() if _is_plain(value)},
+            "saved": self._saved(record), "freed": record.saved is None,
+            "formula": explained.result(record, references), "outputs": self._outputs(record, step),
+        }
+        if step is not None:
+            incoming = _first(step.incoming)
+            node["delta"] = self.tensors.number(incoming)
+            references["g"] = {"name": "δ", "tensor": node["delta"]}
+            node["gradients"] = [
+                _filled({"input": position, "tensor": self.tensors.number(step.outgoing[given.label]),
+                         "formula": explained.gradient(record, given.label, references)})
+                for position, given in enumerate(record.inputs) if given.label in step.outgoing]
+        self.places[record] = len(self.nodes)
+        self.nodes.append(_filled(node))
+
+    def _input(self, given: Input) -> Data:
+        found: Data = {"label": given.label}
+        if isinstance(given.value, Value):
+            found |= self._described(given.value)
+            key = given.source if isinstance(given.source, Record) else self._leaf(given)[0]
+            if key is not None and key not in self.places:
+                self.places[key] = self._add_leaf(key)
+            found["from"] = self.places.get(key)
+        elif given.value is not None:
+            found["number"] = figures.plain(given.value)
+        return _filled(found)
+
+    def _references(self, record: Record, inputs: list[Data]) -> dict[str, Reference]:
+        """What the formulas of an operation may name: its inputs and its result."""
+        found = {"out": {"name": (record.result and record.result.name) or "out",
+                         "tensor": self.tensors.number(record.value)}}
+        for given in inputs:
+            if "shape" in given:
+                found[given["label"]] = {"name": self._called(given), "tensor": given.get("value")}
+        return found
+
+    def _called(self, given: Data) -> str:
+        """The name of an input: its own, or through reshapes that of what they reshaped, or that of its operation."""
+        place = given.get("from")
+        while place is not None:
+            node = self.nodes[place]
+            if node.get("name"):
+                return str(node["name"])
+            inner = node["inputs"][0].get("from") if node.get("minor") else None
+            if inner is None:
+                return str(node["title"])
+            place = inner
+        return str(given["label"])
+
+    def _saved(self, record: Record) -> list[Data]:
+        return [{"label": name, **self._described(value), "changed": value.changed}
+                for name, value in (record.saved or {}).items()]
+
+    def _outputs(self, record: Record, step: Any) -> list[Data]:
+        """The results of a Function that has several, each with its gradient."""
+        if len(record.results) < 2:
+            return []
+        incoming = step.incoming if step is not None and isinstance(step.incoming, tuple) else ()
+        padded = (*incoming, *[None] * len(record.results))
+        return [_filled({"name": value.name, **self._described(value), "delta": self.tensors.number(g)})
+                for value, g in zip(record.results, padded, strict=False)]
+
+    def _described(self, value: Value | None) -> Data:
+        if value is None:
+            return {"shape": [], "dtype": "", "bytes": 0}
+        return {"shape": list(value.shape), "dtype": value.dtype, "bytes": value.nbytes,
+                "value": self.tensors.number(value.tensor)}
+
+    def _line(self, line: str) -> int | None:
+        return self.lines.setdefault(line, len(self.lines)) if line else None
+
+    def _box(self, box: boxes.Listed) -> Data:
+        module = module_at(box.path) if box.kind == boxes.MODULE and box.path else None
+        return _filled({"parent": box.outer, "kind": box.kind, "name": box.name, "path": box.path, "type": _kind(module),
+                        "count": box.count})
+
+
+def _filled(data: Data) -> Data:
+    """Without what is not there; the page reads it as absent."""
+    return {name: value for name, value in data.items()
+            if name == "shape" or (value is not None and value is not False and value != "" and value != [])}
+
+
+def _first(incoming: Any) -> Any:
+    return next((g for g in incoming if g is not None), None) if isinstance(incoming, tuple) else incoming
+
+
+def _title(record: Record) -> str:
+    """An operation's name, with the number that it was called with: "mul 0.5"."""
+    numbers = [given.value for given in record.inputs if isinstance(given.value, (int, float))]
+    return " ".join([record.op, *(f"{number:g}" for number in numbers)])
+
+
+def _is_minor(record: Record) -> bool:
+    """Whether an operation only hands numbers on, in another shape, order or dtype."""
+    named = record.result is not None and record.result.name
+    return not named and (record.node.op.view or record.op in COPIES)
+
+
+def _family(record: Record) -> str:
+    """The module of tl.ops that the operation is in; "" for a user's own."""
+    module: str = record.node.op.forward.__module__ or ""
+    return module.rpartition(".")[2] if module.startswith("tensorlite.ops.") else ""
+
+
+def _signature(record: Record) -> str:
+    shapes = [given.value.shape if isinstance(given.value, Value) else given.value for given in record.inputs]
+    return f"{record.op} {shapes} {record.result and record.result.shape}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a keyword parameter can be read: a number, a word, or several."""
+    return isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
+
+
+def _kind(module: Module | None) -> str:
+    """A module's class and what it was made with: "Linear(5, 16)"."""
+    if module is None:
+        return ""
+    made_with = re.sub(r"\b(in_features|out_features)=|, bias=True$", "", module.extra_repr())
+    return type(module).__name__ + (f"({made_with})" if made_with else "")
+
+
+def _below_model(name: str) -> str:
+    """A parameter's path without the model's own name."""
+    return name.partition(".")[2] or name
+
+
+def _inside(name: str, path: str) -> str:
+    """A parameter's path below a box's; "" if that is the whole name."""
+    return name.removeprefix(f"{path}.") if path and name.startswith(f"{path}.") else ""
+
+
+def _place_and_code(line: str) -> Data:
+    place, _, code = line.partition(": ")
+    return {"place": PurePath(place).name, "code": code}
