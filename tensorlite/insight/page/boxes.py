@@ -81,12 +81,12 @@ def _join(parts: Sequence[str], depth: int) -> str:
 
 
 def _merge_chains(root: Box) -> None:
-    """A box that holds one box and nothing else goes by the inner one's contents: "layers" of one "0" is "layers.0"."""
+    """A part of a model that holds one box and nothing else is that box: "layers" of one "0" is "layers.0"."""
     waiting = [root]
     while waiting:
         box = waiting.pop()
         for position, item in enumerate(box.items):
-            while isinstance(item, Box) and len(item.items) == 1 and isinstance(item.items[0], Box):
+            while isinstance(item, Box) and len(item.items) == 1 and isinstance(item.items[0], Box) and "." in item.path:
                 item = item.items[0]
                 box.items[position] = item
         waiting.extend(item for item in box.items if isinstance(item, Box))

@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const CHARACTER = 7.25; // the width of one in a card's numbers
 const LINE = 17;
-const CARD = { least: 86, most: 264, padding: 12 };
+const CARD = { least: 86, most: 300, padding: 12 };
 
 function svg(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -30,7 +30,7 @@ function boxCard(box) {
   const parameters = box.nodes.filter((node) => node.kind === "parameter").length;
   const counts = [plural(operations, "operation")];
   if (parameters) counts.push(plural(parameters, "parameter"));
-  return { heading: short(box.name, 30), type: short(box.type ?? "", 34), counts };
+  return { heading: short(box.name, 30), type: box.type === box.name ? "" : short(box.type ?? "", 34), counts };
 }
 
 const textWidth = (text, scale = 1) => text.length * CHARACTER * scale;
@@ -79,8 +79,7 @@ class Drawing {
       (item.isBox && item.open ? boxes : cards).append(group);
     }
     this.routes = routes.map((route) => {
-      const line = svg("path", { d: pathThrough(route.points), class: "edge" });
-      if (route.ends) line.setAttribute("marker-end", "url(#arrow)");
+      const line = svg("path", { d: pathThrough(route.points), class: `edge ${route.begins ? "begins" : ""} ${route.ends ? "ends" : ""}` });
       edges.append(line);
       return { line, edges: route.edges };
     });
@@ -106,7 +105,7 @@ class Drawing {
     group.setAttribute("aria-expanded", "true");
     const title = svg("text", { x: 14, y: 21, class: "box-title" }, short(box.name, Math.floor((place.width - 60) / CHARACTER)));
     const room = Math.floor((place.width - 60) / CHARACTER - box.name.length);
-    if (box.type && room > 8) title.append(svg("tspan", { dx: 8, class: "muted" }, short(box.type, room)));
+    if (box.type && box.type !== box.name && room > 8) title.append(svg("tspan", { dx: 8, class: "muted" }, short(box.type, room)));
     group.append(svg("rect", { width: place.width, height: place.height, rx: 12 }), title, this.#fold(box, place));
     return group;
   }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -128,17 +128,20 @@ class _Graph:
         if isinstance(given.source, Var):
             return id(given.source), value
         if given.source is None and isinstance(value, Value) and value.tensor is not None and given.label not in DRAWN_INSIDE:
-            value = self._before_reshape(value)
+            value = self._as_users_own(value)
             return ("array", id(value.tensor.array)), value  # type: ignore[union-attr]
         return None, None
 
-    def _before_reshape(self, value: Value) -> Value:
-        """The user's tensor of which another one is a view with the same elements, as `W @ x` makes a column of x."""
+    def _as_users_own(self, value: Value) -> Value:
+        """The user's tensor of which this is a view, as `W @ x` makes a column of x; of a part of it, "x[…]"."""
         assert value.tensor is not None
         array = value.tensor.array
         base = getattr(array, "base", None)
-        if getattr(base, "size", None) != array.size or base.dtype != array.dtype or not (name := self.tape.names.of(base)):
+        name = "" if value.name or base is None else self.tape.names.of(base)
+        if not name or base.dtype != array.dtype:
             return value
+        if base.size != array.size:
+            return replace(value, name=f"{name}[…]")
         return Value(name, tuple(base.shape), value.dtype, wrap(base, value.tensor.backend), value.changed)
 
     def _add_leaf(self, key: Any) -> int:

@@ -5,7 +5,7 @@
 // Within a box: ranks by longest path, dummies where an edge passes a rank, order by medians with the fewest crossings
 // kept, and heights by least squares under "no overlap", which has an exact solution (pool adjacent violators).
 
-const SPACE = { rank: 44, aroundMinor: 20, beside: 16, lane: 7, padding: 18, header: 32, sweeps: 10 };
+const SPACE = { rank: 40, aroundMinor: 20, beside: 16, lane: 7, padding: 18, header: 32, sweeps: 10 };
 
 /** The rectangles {x, y, width, height} of all visible items, and the routes of their edges, for the open boxes. */
 function layout(model, sizeOf) {
@@ -20,7 +20,7 @@ function scenesOf(model) {
   const open = (box) => {
     const scene = { box, items: new Map(), ports: new Map(), links: new Map() };
     scenes.set(box, scene);
-    for (const child of box.children) {
+    for (const child of model.childrenOf(box)) {
       scene.items.set(child, { item: child, ins: new Map(), outs: new Map() });
       if (child.isBox && child.open) open(child);
     }
@@ -161,7 +161,7 @@ function withDummies(scene, vertices, ranks) {
 /** A piece of a link. What flows from operation to operation pulls harder than a parameter, so that it runs straight. */
 function join(from, to, { edges }) {
   const flows = edges.some((edge) => edge.from.isBox || edge.from.kind === "op");
-  const weight = (flows ? 8 : 1) * (from.vertex.dummy && to.vertex.dummy ? 4 : 1);
+  const weight = (flows ? 60 : 1) * (from.vertex.dummy && to.vertex.dummy ? 4 : 1);
   from.vertex.after.push({ vertex: to.vertex, own: from.dy, other: to.dy, weight });
   to.vertex.before.push({ vertex: from.vertex, own: to.dy, other: from.dy, weight });
 }
@@ -302,7 +302,7 @@ function measure(scene, ranks) {
   ranks.slice(1, -1).forEach((rank, i) => {
     const width = Math.max(0, ...rank.map((vertex) => vertex.width));
     for (const vertex of rank) {
-      vertex.x = x + (width - vertex.width) / 2;
+      vertex.x = x + (width - vertex.width) * (vertex.before.length ? 0.5 : 1); // what is given stands close to its use
       vertex.left = x;
       vertex.right = x + width;
     }
@@ -335,7 +335,8 @@ function placed(scene, scenes, result, x, y) {
       if (vertex.dummy) return [[x + vertex.left, height], [x + vertex.right, height]];
       return [[x + vertex.x + (i ? 0 : vertex.width), height]];
     });
-    result.routes.push({ points, edges: line.link.edges, ends: !line.link.to.port && !line.stops.at(-1).vertex.inner });
+    const { from, to } = line.link;
+    result.routes.push({ points, edges: line.link.edges, begins: !from.port && !from.key, ends: !to.port && !to.key });
   }
   return result;
 }

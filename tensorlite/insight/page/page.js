@@ -92,6 +92,7 @@ class Page {
     if (how === "toggle") this.#toggle(item);
     if (how === "reveal") {
       this.model.openAround(item);
+      if (this.model.isHidden(item)) this.model.withReshapes = true;
       this.#redraw();
       this.drawing.reveal(item);
     }
@@ -133,6 +134,14 @@ class Page {
     this.select(null);
   }
 
+  #showReshapes() {
+    this.model.withReshapes = !this.model.withReshapes;
+    find("#reshapes").setAttribute("aria-pressed", String(this.model.withReshapes));
+    this.#redraw();
+    this.drawing.camera.fit();
+    this.select(this.model.isHidden(this.selected ?? {}) ? null : this.selected);
+  }
+
   go(place) {
     this.resting = false;
     this.walk.goTo(place);
@@ -169,7 +178,7 @@ class Page {
       back: () => this.#leap(this.walk.place - 1), step: () => this.#leap(this.walk.place + 1),
       in: () => camera.zoomBy(1.25), out: () => camera.zoomBy(0.8), fit: () => camera.fit(true),
       unfold: () => this.openAll(true), fold: () => this.openAll(false),
-      help: () => find("#keys").showModal(),
+      reshapes: () => this.#showReshapes(), help: () => find("#keys").showModal(),
     };
     for (const [id, action] of Object.entries(actions)) find(`#${id}`).addEventListener("click", action);
     find("#position").addEventListener("input", (event) => this.#leap(Number(event.target.value)));
@@ -195,7 +204,7 @@ class Page {
       ArrowDown: () => this.#next(1), ArrowUp: () => this.#next(-1), Enter: () => this.#enter(target),
       Escape: () => this.select(null), "/": () => find("#search").focus(), "?": () => find("#keys").showModal(),
       "+": () => camera.zoomBy(1.25), "=": () => camera.zoomBy(1.25), "-": () => camera.zoomBy(0.8), 0: () => camera.fit(true),
-      u: () => this.openAll(true), f: () => this.openAll(false),
+      r: () => this.#showReshapes(), u: () => this.openAll(true), f: () => this.openAll(false),
     };
     const action = actions[event.key];
     if (!action) return;

@@ -86,14 +86,15 @@ class Panel {
 
   #gradient(node, gradient) {
     const input = node.inputs[gradient.input];
-    const target = input.node;
-    const title = html("span", {}, "To ", target ? this.#link(target) : input.label);
+    const { node: target, tensor } = this.model.handedOn(node, gradient);
+    const through = target === input.node ? "" : html("span", { class: "through" }, ` through ${input.node.title}`);
+    const title = html("span", {}, "To ", target ? this.#link(target) : input.label, through);
     const parts = [];
     if (gradient.formula) {
       const name = target ? gradientName(target) : `∂L/∂${input.label}`;
-      parts.push(html("div", { class: "formula" }, ...equation(name, gradient.formula, gradient.tensor, this.model)));
+      parts.push(html("div", { class: "formula" }, ...equation(name, gradient.formula, tensor, this.model)));
     }
-    parts.push(tensorBlock(gradient.tensor, "delta"));
+    parts.push(tensorBlock(tensor, "delta"));
     return section(title, ...parts);
   }
 
@@ -107,7 +108,7 @@ class Panel {
 
   #inputs(node) {
     const rows = node.inputs.map((input) => {
-      const what = input.node ? this.#link(input.node) : input.number !== undefined ? numberText(input.number, "int64") : "none";
+      const what = input.node ? this.#link(this.model.withReshapes ? input.node : this.model.receiver(input.node)) : input.number !== undefined ? numberText(input.number, "int64") : "none";
       return html("tr", {}, html("th", { scope: "row" }, input.label), html("td", {}, what), html("td", { class: "muted" }, input.shape ? shapeText(input.shape) : ""));
     });
     return html("table", { class: "plain" }, ...rows);
@@ -212,7 +213,7 @@ function tensorBlock(tensor, kind) {
     const picture = svg("svg", { viewBox: "0 0 240 46", class: "histogram", role: "img", "aria-label": `Histogram from ${numberText(tensor.stats.min)} to ${numberText(tensor.stats.max)}` }, histogram(tensor.bars, 0, 2, 240, 42));
     parts.push(picture, html("p", { class: "ends" }, html("span", {}, numberText(tensor.stats.min, undefined, 3)), html("span", {}, numberText(tensor.stats.max, undefined, 3))));
   }
-  if (tensor.stats && tensor.values?.length !== 1) {
+  if (tensor.stats && !(tensor.values?.length < 9)) {
     const rows = ["mean", "std", "min", "max", "norm"].map((name) => [name, numberText(tensor.stats[name], undefined, 4)]);
     for (const name of ["zeros", "nan", "inf"]) if (tensor[name]) rows.push([name, tensor[name].toLocaleString("en")]);
     if (tensor.sampled) rows.push(["of a sample of", tensor.sampled.toLocaleString("en")]);

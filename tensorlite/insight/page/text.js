@@ -9,7 +9,7 @@ function numberText(value, dtype = "float32", digits = 5) {
   if (INTEGERS.test(dtype)) return String(value).replace("-", "−");
   const size = Math.abs(value);
   let text;
-  if (size !== 0 && (size < 1e-4 || size >= 1e6)) {
+  if (size !== 0 && (size < (digits > 3 ? 1e-4 : 1e-3) || size >= 1e6)) {
     text = value.toExponential(Math.min(digits, 4) - 1).replace(/\.?0+e/, "e").replace("e+", "e");
   } else {
     text = String(Number.isInteger(value) ? value : Number(value.toPrecision(digits)));
@@ -56,8 +56,8 @@ function cardLines(tensor) {
   if (tensor.stats && tensor.stats.min === tensor.stats.max && !tensor.nan && !tensor.inf) return [`all ${numberText(tensor.stats.min, tensor.dtype, 4)}`];
   const [rows, columns] = tensor.shape.length === 2 ? tensor.shape : [1, tensor.shape[0] ?? 1];
   if (!tensor.values || tensor.shape.length > 2 || rows > 4 || columns > (rows > 1 ? 4 : 5)) return tensor.bars ? [] : [ends(tensor)];
-  if (tensor.shape.length < 2 || tensor.shape.includes(0)) return [tensorText(tensor, 4)];
-  const words = nested(tensor, 4);
+  if (tensor.shape.length < 2 || tensor.shape.includes(0)) return [tensorText(tensor, columns > 3 ? 3 : 4)];
+  const words = nested(tensor, columns > 2 ? 3 : 4);
   const width = Math.max(...words.flat().map((word) => word.length));
   return words.map((row, i) => {
     const numbers = row.map((word) => (rows > 1 ? word.padStart(width, "\u00a0") : word)).join(", ");

@@ -86,7 +86,12 @@ class Walk {
 }
 
 const inNames = (formula) => formula.map((part) => (typeof part === "string" ? dashed(part) : part.name)).join("");
-const equalTo = (tensor) => (tensor ? ` = ${short(tensorText(tensor), 90)}` : "");
+
+/** " = (1.0, 1.9)", or of a large tensor its shape. */
+function equalTo(tensor) {
+  if (!tensor) return "";
+  return tensor.values?.length <= 9 ? ` = ${tensorText(tensor)}` : `, ${shapeText(tensor.shape)}`;
+}
 
 /** In the user's own words, where the line says what the name stands for: "z1 = W1 @ x + b1 = (1.0, 1.9)". */
 function forwardCaption(node, model) {
@@ -102,11 +107,9 @@ function startCaption(node) {
 
 function backwardCaption(node, model) {
   const lines = (node.gradients ?? []).map((gradient) => {
-    const input = node.inputs[gradient.input];
-    const target = input.node && model.receiver(input.node);
-    const tensor = target?.delta && target.users.length === 1 ? target.delta : gradient.tensor;
+    const { node: target, tensor } = model.handedOn(node, gradient);
     const formula = gradient.formula ? ` = ${inNames(gradient.formula)}` : "";
-    return `${target ? gradientName(target) : `∂L/∂${input.label}`}${formula}${equalTo(tensor)}`;
+    return `${target ? gradientName(target) : `∂L/∂${node.inputs[gradient.input].label}`}${formula}${equalTo(tensor)}`;
   });
   return lines.length ? lines.join("   ·   ") : `${node.title}: nothing flows on`;
 }
