@@ -1,0 +1,110 @@
+"""What differs from PyTorch on purpose, as a table: the fuzzer's exclusions, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fuzz.calls import FLOATS, Call
+
+
+class Disagreement(Exception):
+    """A difference between the libraries: its kind, and what was found."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {super().__str__()}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Functions, the kinds of disagreement that are meant, on which calls, and why."""
+
+    reason: str
+    names: str
+    kinds: str
+    when: Callable[[Call, str], bool] = lambda call, message: True
+
+
+def saying(*parts: str) -> Callable[[Call, str], bool]:
+    """Whether the message has one of these in it."""
+    return lambda call, message: any(part in message for part in parts)
+
+
+def tied(call: Call, message: str) -> bool:
+    """Whether a value is a multiple of one half, where all corners are."""
+    floats = [leaf.values.astype("float64") for leaf in call.leaves() if leaf.dtype in FLOATS]
+    return any(bool((values * 2 % 1 == 0).any()) for values in floats)
+
+
+def empty(call: Call, message: str) -> bool:
+    return any(leaf.values.size == 0 for leaf in call.leaves())
+
+
+def whole(call: Call, message: str) -> bool:
+    """Whether integers are given."""
+    return any(leaf.dtype not in FLOATS for leaf in call.leaves())
+
+
+def mixed(call: Call, message: str) -> bool:
+    return len({leaf.dtype for leaf in call.leaves()}) > 1
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference("PyTorch has no kernel for the dtype", "*", "accepted",
+               saying("not implemented for", "not supported", "unsupported")),
+    Difference("operands of several dtypes are promoted where PyTorch wants one",
+               "lerp addcmul addcdiv matmul mm bmm mv dot addmm tensordot einsum nn.functional.linear outer "
+               "nn.functional.bilinear scatter scatter_add scatter_reduce index_add index_copy masked_scatter", "accepted",
+               mixed),
+    Difference("integers are divided as floats, or the quotient would be refused", "addcdiv", "accepted", whole),
+    Difference("logical_not_ has no derivative; PyTorch leaves the history of what was overwritten",
+               "Tensor.logical_not_", "gradient second"),
+    Difference("a Python number outside of an integer dtype is refused; PyTorch wraps it around", "*", "refused",
+               saying("out of bounds for")),
+    Difference("PyTorch keeps 1/6 in float32, and 1/alpha of celu", "nn.functional.hardsigmoid nn.functional.celu "
+               "nn.functional.hardswish nn.functional.elu nn.functional.selu", "gradient second"),
+    Difference("second derivatives at corners are those of either side",
+               "nn.functional.elu nn.functional.celu nn.functional.selu nn.functional.smooth_l1_loss nn.functional.huber_loss "
+               "nn.functional.prelu nn.functional.softplus", "second", tied),
+    Difference("integers to negative integer powers are refused; PyTorch gives 0", "pow Tensor.pow_", "refused",
+               saying("negative integer powers")),
+    Difference("there is no median of nothing; PyTorch gives nan", "median", "refused", empty),
+    Difference("unique of nothing is nothing", "unique", "accepted", empty),
+    Difference("the count of elements that are not 0 has no derivative; PyTorch gives zeros", "norm", "requires_grad",
+               lambda call, message: call.kwargs.get("p") == 0),
+    Difference("what is made of nothing may have no history", "*", "requires_grad", empty),
+    Difference("integers require no gradient; PyTorch's tensor says that it does", "Tensor.fill_", "requires_grad", whole),
+    Difference("PyTorch's derivative divides by p(1-p) + 1e-12", "nn.functional.binary_cross_entropy", "second"),
+    Difference("any and all are bool; PyTorch's of uint8 are uint8", "all any", "dtype", whole),
+    Difference("a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
+               "addmm", "dtype", whole),
+    Difference("numbers that are no integers do not go into integers; PyTorch cuts them", "addcmul", "refused", whole),
+    Difference("sums of integers in einsum keep the dtype; PyTorch's are int64 where an index is summed alone", "einsum",
+               "dtype", whole),
+    Difference("einsum wants operands of one dtype; PyTorch promotes where it need not multiply matrices",
+               "einsum matmul bmm mm tensordot", "refused", mixed),
+    Difference("bool has no negative", "add sub Tensor.index_add_ index_add square", "refused",
+               lambda call, message: any(leaf.dtype == "bool" for leaf in call.leaves())),
+    Difference("lerp is of floats", "lerp Tensor.lerp_", "refused", whole),
+    Difference("a result of no elements is refused: a padding that eats all is an error", "nn.functional.conv_transpose1d "
+               "nn.functional.conv_transpose2d", "refused", saying("would be empty")),
+    Difference("PyTorch's derivative computes in the integers' dtype, and overflows", "atan2", "gradient second", whole),
+    Difference("integers are computed as floats; PyTorch's 1 + |x| overflows", "nn.functional.softsign", "value", whole),
+    Difference("norm takes any number of dimensions", "norm", "accepted", saying("must be a 2-tuple")),
+    Difference("integers have no gradient, and so none is refused", "*", "accepted", saying("Autograd not support dtype")),
+    Difference("a difference of order 0 looks at its dimension", "diff", "refused", lambda call, message: call.kwargs["n"] == 0),
+    Difference("where min and max are equal, what is below goes to min; PyTorch gives it to none", "clamp clip",
+               "gradient second", lambda call, message: "min" in call.kwargs and "max" in call.kwargs),
+)
+
+
+def difference_of(call: Call, found: Disagreement) -> str | None:
+    """The reason why this disagreement is meant, if it is."""
+    for d in DIFFERENCES:
+        if (d.names == "*" or call.name in d.names.split()) and found.kind in d.kinds.split() and d.when(call, str(found)):
+            return d.reason
+    return None
