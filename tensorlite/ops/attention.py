@@ -49,10 +49,10 @@ class _AttentionOp(Op):
 
     def gradients(self, node: Node, g: Any, create_graph: bool,
                   useful: Container[Any] | None) -> Iterator[tuple[int, Any]]:
-        if create_graph:  # by the rules, which can be differentiated
+        saved, be = unpack(node, g.backend, create_graph), g.backend
+        if create_graph or "out" not in saved:  # by the rules, which can be differentiated, or need less
             yield from super().gradients(node, g, create_graph, useful)
             return
-        saved, be = unpack(node, g.backend, create_graph), g.backend
         q, k, v, values, lse = [saved[name].array for name in ("q", "k", "v", "out", "lse")]
         mask = None if saved["mask"] is None else saved["mask"].array
         slopes = tuple([_beside_heads(be, x.shape, x.dtype) for x in (q, k, v)])

@@ -15,7 +15,7 @@ from ..backends import SCALARS, Array, Backend
 from ..dtypes import finfo
 from ..errors import ArgumentError, DTypeError
 from .activation import sigmoid
-from .logic import eq, ge, gt, isfinite, isnan, le, logical_and, logical_or, lt
+from .logic import eq, ge, gt, isfinite, isinf, isnan, le, logical_and, logical_or, lt
 from .movement import full_like
 from .one_kernel import binary, unary
 from .options import require_tensors
@@ -116,7 +116,7 @@ logaddexp = binary("logaddexp", "ln(eˣ + eʸ) without overflow.", promote=FLOAT
 
 def _share(x: Any, y: Any) -> Any:
     """eˣ/(eˣ+eʸ); one half each where both are the same infinity."""
-    return sigmoid(where(eq(x, y), 0.0, sub(x, y)))
+    return sigmoid(where(logical_and(eq(x, y), isinf(x)), 0.0, sub(x, y)))
 
 
 # --- trigonometry ----------------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ def clamp(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
         x, *bounds = _together("clamp", x, *[bound for bound in (min, max) if bound is not None])
         x = x if min is None else where(ge(x, bounds[0]), x, maximum(x, bounds[0]))
         return x if max is None else where(le(x, bounds[-1]), x, minimum(x, bounds[-1]))
-    if x.array.dtype.kind in "iu" and any(isinstance(limit, float) for limit in (min, max)):
-        x = x.to(result_dtype([x.array, 0.0]))
+    if not x.is_floating_point():
+        x = x.to(result_dtype([x.array, *(limit for limit in (min, max) if limit is not None)]))
     return _clamp(x, min=min, max=max)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ _matmul_tn.rules(x=lambda g, y: _matmul(y, _permute(g, dims=(1, 0))), y=lambda g
 
 def _linear_weight(g: Any, x: Any) -> Any:
     if g.ndim != 2:
-        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+        g, x = (t.reshape(math.prod(t.shape[:-1]), t.shape[-1]) for t in (g, x))
     return _matmul_tn(g, x)
 
 

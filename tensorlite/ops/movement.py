@@ -201,7 +201,7 @@ _permute.rules(x=lambda g, dims: _permute(g, dims=tuple(int(i) for i in np.argso
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """The dimensions in another order; a view."""
     order = normalize_dims("permute", sizes(dims), x.ndim)
-    if len(order) != x.ndim:
+    if len(sizes(dims)) != x.ndim:
         raise ShapeError(f"permute: {x.ndim} dimensions need an order of as many, got {sizes(dims)}")
     return _permute(x, dims=order)
 

@@ -339,8 +339,8 @@ _cumsum.rules(x=lambda g, dim: flip(_cumsum(flip(g, dim), dim=dim), dim))
 @numpy_names
 def cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along `dim`. Integers and bools give int64."""
-    x = _accumulable(x, dtype)
-    return _cumsum(x, dim=normalize_dim("cumsum", dim, x.ndim)) if x.ndim else x.clone()
+    x, dim = _accumulable(x, dtype), normalize_dim("cumsum", dim, x.ndim)
+    return _cumsum(x, dim=dim) if x.ndim else x.clone()
 
 
 @op
@@ -370,8 +370,8 @@ _cumprod.rules(x=_cumprod_rule)
 @numpy_names
 def cumprod(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running products along `dim`; the gradient is exact with zeros. Integers and bools give int64."""
-    x = _accumulable(x, dtype)
-    return _cumprod(x, dim=normalize_dim("cumprod", dim, x.ndim)) if x.ndim else x.clone()
+    x, dim = _accumulable(x, dtype), normalize_dim("cumprod", dim, x.ndim)
+    return _cumprod(x, dim=dim) if x.ndim else x.clone()
 
 
 @op
@@ -397,8 +397,8 @@ softmax_grad.rules(
 @numpy_names
 def softmax(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """eˣ/Σeˣ along `dim`, without overflow."""
-    x = _floating("softmax", x, dtype)
-    return _softmax(x, dim=normalize_dim("softmax", dim, x.ndim)) if x.ndim else exp(sub(x, x))
+    x, dim = _floating("softmax", x, dtype), normalize_dim("softmax", dim, x.ndim)
+    return _softmax(x, dim=dim) if x.ndim else exp(sub(x, x))
 
 
 @op
@@ -423,5 +423,5 @@ log_softmax_grad.rules(
 @numpy_names
 def log_softmax(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """x - ln Σeˣ along `dim`, without overflow."""
-    x = _floating("log_softmax", x, dtype)
-    return _log_softmax(x, dim=normalize_dim("log_softmax", dim, x.ndim)) if x.ndim else sub(x, x)
+    x, dim = _floating("log_softmax", x, dtype), normalize_dim("log_softmax", dim, x.ndim)
+    return _log_softmax(x, dim=dim) if x.ndim else sub(x, x)

@@ -69,9 +69,10 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     _same_dtype("masked_scatter", x, source)
     shape = broadcast_shapes("masked_scatter", x.shape, mask.shape)
     x, mask = x.expand(shape), mask.expand(shape)
-    flat = reshape(mask, -1)
-    numbers = where(flat, cumsum(flat, 0) - 1, 0)
-    return where(mask, reshape(gather(reshape(source, -1), 0, numbers), shape), x) if x.numel() else x.clone()
+    flat, source = reshape(mask, -1), reshape(source, -1)
+    source = cat([full_like(reshape(x, -1)[:1].detach(), 0), source])  # where the mask does not hold: never looked at
+    numbers = where(flat, cumsum(flat, 0), 0)
+    return where(mask, reshape(gather(source, 0, numbers), shape), x)
 
 
 # --- scatter_reduce --------------------------------------------------------------------------------------------------

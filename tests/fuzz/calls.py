@@ -91,7 +91,7 @@ class Leaf:
     def theirs(self, dtype: str | None = None, stretch: float = 0.0) -> Any:
         if dtype is not None and self.dtype in FLOATS:
             wide = self.values.astype(NUMPY[dtype])
-            made = torch.from_numpy(wide * (1 + stretch * signs(wide)) if stretch else wide)
+            made = torch.from_numpy(np.asarray(wide * (1 + stretch * signs(wide))) if stretch else wide)
         elif self.dtype == "bfloat16":
             made = torch.from_numpy(self.values.copy().view(np.uint16)).view(torch.bfloat16)
         else:
@@ -109,7 +109,8 @@ class Leaf:
 
 def signs(values: np.ndarray) -> np.ndarray:
     """1 or -1 by chance, for equal numbers the same."""
-    return np.where(np.sin(np.nan_to_num(values) * 12345.678) < 0, -1.0, 1.0)
+    with np.errstate(all="ignore"):
+        return np.where(np.sin(values * 12345.678) < 0, -1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float
 ULPS = 4.0  # of each element, for functions that are computed element by element
 NORMWISE = 8.0  # of the largest element, for all others
 LARGEST = {"float16": 65504.0, "bfloat16": 3.39e38, "float32": 3.4028235e38, "float64": 1.797e308}
-TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 0.0}
+TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 2.0**-1074}
 SLACK = 1024.0  # units of `least` that a second opinion grants: 2e-13 in float64, 1e-4 in float32
 CAP = {"float16": 0.1, "bfloat16": 0.2, "float32": 1e-3, "float64": 1e-7}  # a condition may not excuse more
 

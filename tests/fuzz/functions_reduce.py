@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 from fuzz.calls import Call, Leaf, Named
 from fuzz.draw import Draw
+from fuzz.functions_elementwise import tame
 from fuzz.table import row
 
 
 def untied(d: Draw, leaf: Leaf) -> Leaf:
     """Values that all differ, so that an order of them is one: 0, 1, 2, ... shuffled."""
     values = np.argsort(d.cut("unit", leaf.shape), None).reshape(leaf.shape) - leaf.values.size // 3
-    if leaf.dtype == "bool" or leaf.dtype == "uint8" or leaf.layout.repeated:
+    if leaf.dtype in ("bool", "uint8") or leaf.layout.repeated or values.size > 120:
         return Leaf(values.astype(np.int64), "int64", False)
     return Leaf(values.astype(leaf.values.dtype), leaf.dtype, leaf.requires_grad, leaf.layout)
 
 
 @row("sum mean prod amax amin all any count_nonzero nn.functional.normalize")
 def reduction(d: Draw, name: str) -> Call:
-    x = d.leaf(d.shape())
+    x = d.leaf(d.shape(), kind="positive" if name.startswith("nn") else None)
     dim = d.dims(len(x.shape))
     kwargs: dict[str, Any] = {} if dim is None else {"dim": dim}
     if name == "nn.functional.normalize":
@@ -36,6 +37,8 @@ def reduction(d: Draw, name: str) -> Call:
 
 @row("var std logsumexp")
 def moment(d: Draw, name: str) -> Call:
+    if name != "logsumexp":
+        tame(d)
     x = d.leaf(d.shape(), None if name == "logsumexp" else d.floating())
     dim = d.dims(len(x.shape))
     if name == "logsumexp":

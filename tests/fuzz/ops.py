@@ -50,6 +50,7 @@ class Examination:
             self._refused(refusal, mine)
             return
         self.tally.outcomes["answered"] += 1
+        self.floats += [dtype_of(t) for t in expected.results if is_tensor(t) and t.is_floating_point()]
         self._compare_results(derived, expected)
         if any(leaf.requires_grad for leaf in leaves):
             if not self._derivable(expected):

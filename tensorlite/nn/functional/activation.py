@@ -35,7 +35,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6); the derivative at 0 and at 6 is 0."""
-    return hardtanh(input, 0.0, 6.0, inplace)
+    return hardtanh(input, 0, 6, inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -52,9 +52,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.ndim > 1 or weight.numel() not in (1, channels):
         raise ShapeError(f"prelu: weight has shape {weight.shape}; input {input.shape} needs 1 or {channels} values")
-    if weight.numel() > 1:
-        weight = weight.reshape(-1, *[1] * (input.ndim - 2))
-    return ops.relu(input) + weight * ops.clamp(input, max=0.0)
+    if weight.numel() != 1:
+        weight = weight.reshape(channels, *[1] * (input.ndim - 2))
+    return ops.where(ops.gt(input, 0), input, weight * input)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

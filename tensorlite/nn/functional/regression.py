@@ -175,7 +175,8 @@ def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target
         loss = target * (ops.log(safe) - input)
     if reduction != "batchmean":
         return reduce(loss, reduction, sample_weight)
-    return reduce(loss, "sum", sample_weight) * (1 / input.shape[0] if input.ndim and input.shape[0] else math.nan)
+    samples = input.shape[0] if input.ndim else 1
+    return reduce(loss, "sum", sample_weight) * (1 / samples if samples else math.nan)
 
 
 @autocasts
@@ -185,6 +186,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> F.cosine_similarity(tl.tensor([[1., 0.]]), tl.tensor([[1., 1.]]))
     tensor([0.7071])
     """
+    x1, x2 = ops.broadcast_tensors(x1, x2)
     first = x1 / ops.clamp(x1.norm(2, dim, keepdim=True), min=eps)
     second = x2 / ops.clamp(x2.norm(2, dim, keepdim=True), min=eps)
     return (first * second).sum(dim)
