@@ -53,7 +53,19 @@ def mixed(call: Call, message: str) -> bool:
     return len({leaf.dtype for leaf in call.leaves()}) > 1
 
 
+def subnormal(call: Call, message: str) -> bool:
+    least = {"float32": 2.0**-126, "float64": 2.0**-1022}
+    return any(bool(((leaf.values != 0) & (abs(leaf.values) < least[leaf.dtype])).any())
+               for leaf in call.leaves() if leaf.dtype in least)
+
+
+def with_nan(call: Call, message: str) -> bool:
+    return any(bool((leaf.values != leaf.values).any()) for leaf in call.leaves())
+
+
 DIFFERENCES: tuple[Difference, ...] = (
+    Difference("compiled derivatives, softmax, losses and norms take subnormal numbers for 0 (docs/cpu.md)", "*",
+               "value gradient second", subnormal),
     Difference("PyTorch has no kernel for the dtype", "*", "accepted",
                saying("not implemented for", "not supported", "unsupported")),
     Difference("operands of several dtypes are promoted where PyTorch wants one",
@@ -92,10 +104,21 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("lerp is of floats", "lerp Tensor.lerp_", "refused", whole),
     Difference("a result of no elements is refused: a padding that eats all is an error", "nn.functional.conv_transpose1d "
                "nn.functional.conv_transpose2d", "refused", saying("would be empty")),
-    Difference("PyTorch's derivative computes in the integers' dtype, and overflows", "atan2", "gradient second", whole),
+    Difference("PyTorch's derivative computes in the integers' dtype, and overflows", "atan2 lerp addcmul",
+               "gradient second", whole),
+    Difference("a number outside of an integer dtype is compared as it is; PyTorch wraps it around", "lt le gt ge eq ne",
+               "value", lambda call, message: whole(call, message) and not hasattr(call.args[1], "dtype")),
+    Difference("the largest of NaN and numbers is NaN; PyTorch's bag passes over it", "nn.functional.embedding_bag", "value",
+               with_nan),
+    Difference("equal elements that take no part in scatter_reduce get no gradient", "scatter_reduce", "gradient second",
+               lambda call, message: call.kwargs.get("include_self") is False),
+    Difference("all parts of cat have as many dimensions; PyTorch passes over empty ones", "cat concat hstack vstack", "refused",
+               empty),
+    Difference("the derivative of std is unbounded near 0: equal elements may have a rounding error for std", "std",
+               "gradient second", lambda call, message: any(leaf.layout.repeated for leaf in call.leaves())),
     Difference("integers are computed as floats; PyTorch's 1 + |x| overflows", "nn.functional.softsign", "value", whole),
     Difference("norm takes any number of dimensions", "norm", "accepted", saying("must be a 2-tuple")),
-    Difference("integers have no gradient, and so none is refused", "*", "accepted", saying("Autograd not support dtype")),
+    Difference("integers have no gradient, and so none is refused", "*", "accepted", saying("Autograd not support dtype", "without overflow")),
     Difference("a difference of order 0 looks at its dimension", "diff", "refused", lambda call, message: call.kwargs["n"] == 0),
     Difference("a remainder of quotients beyond the range is right; PyTorch's is NaN in wide registers", "fmod remainder",
                "value", lambda call, message: any(bool((abs(leaf.values.astype("float64")) < 1e-7).any())

@@ -140,6 +140,7 @@ def search(d: Draw, name: str) -> Call:
 
 
 def operands(d: Draw, *shapes: tuple[int, ...]) -> tuple[Leaf, ...]:
+    tame(d)
     dtype = d.dtype()
     dtype = "float32" if dtype == "bool" else dtype
     return tuple(d.leaf(s, dtype if d.chance(0.97) else None, kind="smooth" if d.kind == "wide" else None) for s in shapes)
