@@ -297,6 +297,7 @@ if TYPE_CHECKING:
     from .insight import profile as profile
     from .insight import progress as progress
     from .insight import tape as tape
+    from .insight.doctor import doctor as doctor
 
 # Other names of the same things, as PyTorch and NumPy have them.
 arccos = acos
@@ -341,6 +342,9 @@ __version__ = "0.1.0"
 _LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
          "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
 _LAZY |= dict.fromkeys(("History", "Meter", "Meters", "SummaryWriter", "meters", "progress"), "insight")
+_LAZY = {"compile_kernels": "backends.cpu_compiled", "doctor": "insight.doctor", "kernel": "custom",
+         "profile": "insight",
+         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
 
 
 def __getattr__(name: str) -> Any:
