@@ -134,7 +134,7 @@ def _module(call: Call) -> Call:
         watch = current()
         if watch is None:
             return call(module, *args, **kwargs)
-        place = watch.enter(module)
+        place = watch.enter(module, args)
         try:
             out = call(module, *args, **kwargs)
         except BaseException:

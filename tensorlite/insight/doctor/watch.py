@@ -165,7 +165,7 @@ class Watch:
         self.optimizers: list[Optimizer] = []
         self.places: weakref.WeakKeyDictionary[Node, Place] = weakref.WeakKeyDictionary()
         self.captured: set[str] = set()  # the names of captured steps that were run as functions
-        self.argument: weakref.ref[Tensor] | None = None  # the first of the model that was called last
+        self.argument: Tensor | None = None  # the first of the model that was called last
         self._names = ModuleNames()
         self._modules: list[str] = []
         self._root: Root | None = None  # of the model that is being called
@@ -207,8 +207,7 @@ class Watch:
 
     def is_argument(self, x: Tensor) -> bool:
         """Whether a tensor is what the model was called with, or a view of that."""
-        argument = None if self.argument is None else self.argument()
-        return argument is not None and (x is argument or x._base is argument)
+        return self.argument is not None and (x is self.argument or x._base is self.argument)
 
     def report(self) -> Report:
         looked = f"{self.steps} step{'s' if self.steps != 1 else ''}"
@@ -236,7 +235,7 @@ class Watch:
     def _is_training(self) -> bool:
         return grad_enabled.get() and (self._root is None or self._root.training)
 
-    def enter(self, module: Module) -> Place | None:
+    def enter(self, module: Module, args: tuple[Any, ...]) -> Place | None:
         """A module is called; the place, if that is done from outside of modules."""
         is_root = not self._modules
         place = locate("")[0] if is_root else None
@@ -245,6 +244,8 @@ class Watch:
             self._root = self.roots.get(id(module))
             if self._root is None or self._root.ref() is not module:
                 self._root = self.roots[id(module)] = Root(module, self.module)
+            if not self.is_outside_models:
+                self.argument = next((x for x in args if isinstance(x, Tensor)), None)
             if grad_enabled.get():
                 self._root.recorded += 1
                 self._root.training, self._root.place = module.training, place
@@ -254,9 +255,6 @@ class Watch:
         self._modules.pop()
         root, self._root = self._root, self._root if self._modules else None
         if place is not None and root is not None:
-            if any(True for _ in root.parameters()):
-                first = next((x for x in args if isinstance(x, Tensor)), None)
-                self.argument = None if first is None else weakref.ref(first)
             self.tell("model", RootCall(root, module, args, out, place))
 
     def fail(self) -> None:

@@ -126,7 +126,8 @@ class LearningRate(Rule):
             if len(ratios) >= RATE_STEPS and middle >= STEP_TOO_LARGE:
                 self.say(f"a step changes the weights by {middle:.2g} times their initial length (median of "
                          f"{len(ratios)} steps of {_rate(step.optimizer)}); about 0.001 is usual.",
-                         f"lower the learning rate, to about {_suggested(step.optimizer, ratios[0][0]):.1g}.", step.place)
+                         f"lower the learning rate, to about {_suggested(step.optimizer, ratios[0][0]):.1g}.",
+                         step.place)
             small = all(update < STEP_TOO_SMALL and grad > GRADIENT_THAT_COUNTS for update, grad in ratios)
             if len(ratios) >= SMALL_STEPS and small:
                 self.say(f"in {len(ratios)} steps of {_rate(step.optimizer)} none changed the weights by more than "

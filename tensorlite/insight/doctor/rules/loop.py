@@ -183,7 +183,7 @@ class NotShuffled(Rule):
         if call.name not in ("cross_entropy", "nll_loss") or not grad_enabled.get() or not self.watch.is_looking:
             return
         target = values(call.target)
-        argument = None if self.watch.argument is None else self.watch.argument()
+        argument = self.watch.argument
         if target.ndim != 1 or target.dtype.kind not in "iu" or argument is None or len(argument) != len(target):
             return
         if len(target) >= self.SMALLEST_BATCH:

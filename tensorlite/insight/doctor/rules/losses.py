@@ -254,7 +254,7 @@ class ConstantOutput(Rule):
                      "has driven the weights away.", call.place)
 
     def _inputs_differ(self, samples: int) -> bool:
-        argument = None if self.watch.argument is None else self.watch.argument()
+        argument = self.watch.argument
         if argument is None or not argument.ndim or len(argument) != samples:
             return False
         found = values(argument).reshape(samples, -1)

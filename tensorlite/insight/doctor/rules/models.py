@@ -156,14 +156,11 @@ class NotInOptimizer(ParametersAndOptimizers):
             return
         for root, parameters in self.trained():
             missing = [name for name, p in parameters.items() if self.got(p) and id(p) not in held]
-            if missing and (len(missing) < len(parameters) or not self._stale(held)):
+            if missing and not _without_model(self, held):  # else it is the optimizer that is of another model
                 self.say(f"{len(missing)} of {len(parameters)} parameters of {root.label} get gradients but are in no "
                          f"optimizer that took a step: {_listed(missing)}. They stay as they are.",
                          "give the optimizer model.parameters(), or requires_grad_(False) what is not to learn, which "
                          "also saves its gradients.", root.place, about=root.label)
-
-    def _stale(self, held: dict[int, Tensor]) -> bool:
-        return any(_without_model(self, held))
 
 
 def _without_model(rule: ParametersAndOptimizers, held: dict[int, Tensor]) -> list[Tensor]:
