@@ -288,11 +288,11 @@ if TYPE_CHECKING:
     from .backends.cpu_compiled import compile_kernels as compile_kernels
     from .backends.cpu_compiled import set_flush_denormal as set_flush_denormal
     from .custom import kernel as kernel
-    from .insight import explain as explain
     from .insight import History as History
     from .insight import Meter as Meter
     from .insight import Meters as Meters
     from .insight import SummaryWriter as SummaryWriter
+    from .insight import explain as explain
     from .insight import meters as meters
     from .insight import profile as profile
     from .insight import progress as progress
@@ -339,12 +339,22 @@ __version__ = "0.1.0"
 
 
 # Functions, and the modules that have them.
-_LAZY = {"compile_kernels": "backends.cpu_compiled", "explain": "insight", "kernel": "custom", "profile": "insight",
-         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config", "tape": "insight"}
-_LAZY |= dict.fromkeys(("History", "Meter", "Meters", "SummaryWriter", "meters", "progress"), "insight")
-_LAZY = {"compile_kernels": "backends.cpu_compiled", "doctor": "insight.doctor", "kernel": "custom",
-         "profile": "insight",
-         "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config"}
+_LAZY = {
+    "History": "insight",
+    "Meter": "insight",
+    "Meters": "insight",
+    "SummaryWriter": "insight",
+    "compile_kernels": "backends.cpu_compiled",
+    "doctor": "insight.doctor",
+    "explain": "insight",
+    "kernel": "custom",
+    "meters": "insight",
+    "profile": "insight",
+    "progress": "insight",
+    "set_flush_denormal": "backends.cpu_compiled",
+    "show_config": "backends.config",
+    "tape": "insight",
+}
 
 
 def __getattr__(name: str) -> Any:

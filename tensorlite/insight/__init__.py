@@ -1,15 +1,15 @@
-"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`; and what operations are: `tl.explain`.
-"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`, `model.summary()`, `tl.Meters`, `tl.progress`.
-"""What happens while a program runs, made visible: `tl.profile`, `tl.tape`, `model.summary()`, `tl.Meters` and more.
+"""What happens while a program runs, and what operations are, made visible.
+
+`tl.tape` and `loss.tape()`, `tl.explain`, `tl.doctor`, `model.summary()`, `tl.Meters`, `tl.progress`, `tl.profile`.
 
 Contract. This package imports all of the others and is imported by none of them. It is loaded on first use, and while
 nothing of it is switched on, no line of it runs: what it wants to see it wraps when it starts, and unwraps at the end.
 """
 
-from .explanation import Explanation as Explanation
-from .explanation import explain as explain
 from . import meters as meters
 from .curves import plot_curves as plot_curves
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
 from .meters import History as History
 from .meters import Meter as Meter
 from .meters import Meters as Meters
