@@ -51,7 +51,7 @@ class Listed(NamedTuple):
     kind: str
     name: str
     path: str
-    count: int  # of repetitions
+    repetitions: int
     operations: list[int]
 
 
@@ -86,9 +86,8 @@ def _merge_chains(root: Box) -> None:
     while waiting:
         box = waiting.pop()
         for position, item in enumerate(box.items):
-            while isinstance(item, Box) and len(item.items) == 1 and isinstance(item.items[0], Box) and "." in item.path:
-                item = item.items[0]
-                box.items[position] = item
+            while isinstance(item, Box) and "." in item.path and [type(inner) for inner in item.items] == [Box]:
+                item = box.items[position] = item.items[0]
         waiting.extend(item for item in box.items if isinstance(item, Box))
 
 

@@ -6,6 +6,7 @@ An operation without a card, such as a user's Function, is explained by the sour
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from ...autograd.op import Op
 from ..cards import Card, card
 from ..records import Record
 from .formulas import Part, parts
+
+LONGEST_ALIAS = 18
+_ATOM = re.compile(r"\w*|\w*\([^()]*\)[²³]?")  # a name, a call, or what stands in parentheses
 
 Reference = dict[str, Any]  # "name", and "tensor": its place in the page's list, or None
 
@@ -28,6 +32,14 @@ def gradient(record: Record, label: str, references: Mapping[str, Reference]) ->
     """How the gradient of one input was formed; `references` has the incoming one as "g"."""
     known = card(record.op)
     return _parts(known, known.derivatives[label], record, references) if known and label in known.derivatives else None
+
+
+def alias(formula: list[Part] | None) -> str:
+    """What to call a result without a name: its formula, if that is short, such as "(W @ x)"; else ""."""
+    text = "".join(part if isinstance(part, str) else part["name"] for part in formula or [])
+    if len(text) > LONGEST_ALIAS:
+        return ""
+    return text if _ATOM.fullmatch(text) else f"({text})"
 
 
 def _parts(known: Card, formula: str, record: Record, references: Mapping[str, Reference]) -> list[Part]:

@@ -81,9 +81,10 @@ class _PutIn(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "where" and (taken := _constant(node.args[0])) is not None:
-            return node.args[1] if taken else node.args[2]
-        return node
+        if not (isinstance(node.func, ast.Name) and node.func.id == "where"):
+            return node
+        taken = _constant(node.args[0])
+        return node if taken is None else node.args[1 if taken else 2]
 
 
 def _constant(node: ast.expr) -> Any:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ...autograd.tape import Var, wrap
 from ...nn import Module
 from ..records import Input, Record, Tape, Value
 from ..watch import module_at
 from . import boxes, explained, figures
 from .explained import Reference
 from .gradients import Gradients
+from .leaves import Leaf, Leaves
 
 if TYPE_CHECKING:
     from ...tensor import Tensor
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Data = dict[str, Any]
 
 COPIES = frozenset({"cast", "clone", "transfer", "reshape"})  # these and views hand on the numbers that they get
-DRAWN_INSIDE = frozenset({"noise"})  # inputs that are no tensors of the user's
 
 
 def page_data(tape: Tape, gradient: Tensor | None = None) -> Data:
@@ -57,16 +55,6 @@ class _Tensors:
         return known[1]
 
 
-@dataclass
-class _Leaf:
-    """A tensor that no recorded operation made, with the operations that use it."""
-
-    name: str
-    value: Value
-    source: Tensor | None  # None for what gets no gradient
-    users: list[Record] = field(default_factory=list)
-
-
 class _Graph:
     """What `page_data` puts together."""
 
@@ -75,10 +63,10 @@ class _Graph:
         self.gradients = gradients
         self.tensors = _Tensors()
         self.nodes: list[Data] = []
-        self.places: dict[Any, int] = {}  # of records, and of leaves by key, among the nodes
-        self.leaves = self._find_leaves()
+        self.places: dict[Any, int] = {}  # of records and leaves, among the nodes
+        self.leaves = Leaves(tape)
         records = tape.records
-        self.boxes = boxes.listed(boxes.arrange([r.module for r in records], [_signature(r) for r in records]))
+        self.boxes = boxes.listed(boxes.arrange([r.module for r in records], [signature(r) for r in records]))
         self.box_of = {item: place for place, box in enumerate(self.boxes) for item in box.operations}
         self.lines: dict[str, int] = {}
 
@@ -110,54 +98,18 @@ class _Graph:
 
     # --- leaves -------------------------------------------------------------------------------------------------------
 
-    def _find_leaves(self) -> dict[Any, _Leaf]:
-        found: dict[Any, _Leaf] = {}
-        for record in self.tape.records:
-            for given in record.inputs:
-                key, value = self._leaf(given)
-                if key is not None:
-                    if key not in found:
-                        source = given.source if isinstance(given.source, Var) else None
-                        found[key] = _Leaf(value.name or given.label, value, source)  # type: ignore[arg-type]
-                    found[key].users.append(record)
-        return found
-
-    def _leaf(self, given: Input) -> tuple[Any, Any]:
-        """A leaf's key, by which it is told from others, and its value; (None, None) for what is none."""
-        value = given.value
-        if isinstance(given.source, Var):
-            return id(given.source), value
-        if given.source is None and isinstance(value, Value) and value.tensor is not None and given.label not in DRAWN_INSIDE:
-            value = self._as_users_own(value)
-            return ("array", id(value.tensor.array)), value  # type: ignore[union-attr]
-        return None, None
-
-    def _as_users_own(self, value: Value) -> Value:
-        """The user's tensor of which this is a view, as `W @ x` makes a column of x; of a part of it, "x[…]"."""
-        assert value.tensor is not None
-        array = value.tensor.array
-        base = getattr(array, "base", None)
-        name = "" if value.name or base is None else self.tape.names.of(base)
-        if not name or base.dtype != array.dtype:
-            return value
-        if base.size != array.size:
-            return replace(value, name=f"{name}[…]")
-        return Value(name, tuple(base.shape), value.dtype, wrap(base, value.tensor.backend), value.changed)
-
-    def _add_leaf(self, key: Any) -> int:
-        leaf = self.leaves[key]
+    def _add_leaf(self, leaf: Leaf) -> int:
         box = self._box_around(leaf)
         self.nodes.append(_filled({
             "kind": "input" if leaf.source is None else "parameter", "name": _below_model(leaf.name),
-            "short": _inside(leaf.name, self.boxes[box].path), "title": leaf.value.name and "" or "not named",
-            "box": box, **self._described(leaf.value),
+            "short": _inside(leaf.name, self.boxes[box].path), "box": box, **self._described(leaf.value),
             "delta": None if leaf.source is None else self.tensors.number(self.gradients.of_leaf(leaf.source)),
         }))
         return len(self.nodes) - 1
 
-    def _box_around(self, leaf: _Leaf) -> int:
-        """The innermost box with all uses of a leaf; what is no parameter of a module came from outside."""
-        if "." not in leaf.name and leaf.value.name:
+    def _box_around(self, leaf: Leaf) -> int:
+        """The innermost box with all uses of a leaf; what has a user's name came from outside of all boxes."""
+        if leaf.value.name and "." not in leaf.name:
             return 0
         ways = [list(self._way(self.box_of[user.index])) for user in leaf.users]
         return next(box for box in ways[0] if all(box in way for way in ways))
@@ -185,6 +137,8 @@ class _Graph:
             "saved": self._saved(record), "freed": record.saved is None,
             "formula": explained.result(record, references), "outputs": self._outputs(record, step),
         }
+        if not node["name"] and not node["minor"]:
+            node["alias"] = explained.alias(node["formula"])
         if step is not None:
             incoming = _first(step.incoming)
             node["delta"] = self.tensors.number(incoming)
@@ -200,10 +154,10 @@ class _Graph:
         found: Data = {"label": given.label}
         if isinstance(given.value, Value):
             found |= self._described(given.value)
-            key = given.source if isinstance(given.source, Record) else self._leaf(given)[0]
-            if key is not None and key not in self.places:
-                self.places[key] = self._add_leaf(key)
-            found["from"] = self.places.get(key)
+            leaf = self.leaves.of(given)
+            if leaf is not None and leaf not in self.places:
+                self.places[leaf] = self._add_leaf(leaf)
+            found["from"] = self.places.get(leaf or given.source)
         elif given.value is not None:
             found["number"] = figures.plain(given.value)
         return _filled(found)
@@ -222,8 +176,8 @@ class _Graph:
         place = given.get("from")
         while place is not None:
             node = self.nodes[place]
-            if node.get("name"):
-                return str(node["name"])
+            if "name" in node or "alias" in node:
+                return str(node.get("name") or node["alias"])
             inner = node["inputs"][0].get("from") if node.get("minor") else None
             if inner is None:
                 return str(node["title"])
@@ -254,8 +208,8 @@ class _Graph:
 
     def _box(self, box: boxes.Listed) -> Data:
         module = module_at(box.path) if box.kind == boxes.MODULE and box.path else None
-        return _filled({"parent": box.outer, "kind": box.kind, "name": box.name, "path": box.path, "type": _kind(module),
-                        "count": box.count})
+        return _filled({"parent": box.outer, "kind": box.kind, "name": box.name, "path": box.path,
+                        "type": _kind(module), "count": box.repetitions})
 
 
 def _filled(data: Data) -> Data:
@@ -286,7 +240,8 @@ def _family(record: Record) -> str:
     return module.rpartition(".")[2] if module.startswith("tensorlite.ops.") else ""
 
 
-def _signature(record: Record) -> str:
+def signature(record: Record) -> str:
+    """What operations have in common that repeat each other: name and shapes."""
     shapes = [given.value.shape if isinstance(given.value, Value) else given.value for given in record.inputs]
     return f"{record.op} {shapes} {record.result and record.result.shape}"
 

@@ -177,14 +177,12 @@ function gradientNorm(parameters) {
 
 /** "name = formula in names", "= formula in numbers", "= result", each line if there is something to say. */
 function equation(name, formula, result, model) {
-  const lines = [html("p", {}, `${name} = `, ...formula.map((part) => (typeof part === "string" ? dashed(part) : html("b", {}, part.name))))];
+  const lines = [html("p", {}, `${name} = `, ...formula.map((part) => (typeof part === "string" ? dashed(part) : html("b", {}, dashed(part.name)))))];
   const numbers = inNumbers(formula, model);
   if (numbers) lines.push(html("p", { class: "numbers" }, `= ${numbers}`));
   if (numbers && result?.values) lines.push(html("p", { class: "numbers result" }, `= ${tensorText(result)}`));
   return lines;
 }
-
-const dashed = (text) => text.replaceAll("-", "−");
 
 /** A formula with values in place of names, if all of them are small. */
 function inNumbers(formula, model) {

@@ -71,7 +71,9 @@ function ends(tensor) {
   return `(${first.slice(0, 3).map((value) => numberText(value, tensor.dtype, 3)).join(", ")}, …)`;
 }
 
-/** Whose gradient: "∂L/∂W1", or "∂L/∂(matmul)" for what has no name. */
+/** Whose gradient: "∂L/∂W1", or "∂L/∂(z2 − y)" for what has no name. */
 function gradientName(node) {
-  return `∂L/∂${node.name ?? `(${node.title})`}`;
+  return `∂L/∂${node.name ?? dashed(node.alias ?? `(${node.title})`)}`;
 }
+
+const dashed = (text) => text.replaceAll("-", "−");

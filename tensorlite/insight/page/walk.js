@@ -85,7 +85,7 @@ class Walk {
   }
 }
 
-const inNames = (formula) => formula.map((part) => (typeof part === "string" ? dashed(part) : part.name)).join("");
+const inNames = (formula) => dashed(formula.map((part) => part.name ?? part).join(""));
 
 /** " = (1.0, 1.9)", or of a large tensor its shape. */
 function equalTo(tensor) {
@@ -98,7 +98,8 @@ function forwardCaption(node, model) {
   const code = model.data.lines[node.line]?.code ?? "";
   if (node.name && code.startsWith(`${node.name} = `) && code.length < 70) return `${code}${equalTo(node.value)}`;
   const right = node.formula ? inNames(node.formula) : node.name ? node.title : "";
-  return `${node.name ?? node.title}${right && ` = ${right}`}${equalTo(node.value)}`;
+  const left = node.name ?? (node.alias ? "" : node.title);
+  return `${left}${left && right && " = "}${right}${equalTo(node.value)}`;
 }
 
 function startCaption(node) {
