@@ -59,6 +59,7 @@ class _Watch:
         with self._lock:
             self._open += 1
             if self._open == 1:
+                self.modules = ModuleNames()
                 self._exchanges.exchange(Op, "_record", _noting)
                 self._exchanges.exchange(Function, "_record", _noting_function)
                 self._exchanges.exchange(Module, "__call__", _in_module)
