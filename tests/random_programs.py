@@ -22,9 +22,24 @@ import numpy as np
 
 import tensorlite as tl
 
-UNARY = ("sin", "cos", "tanh", "sigmoid", "exp", "neg", "square", "abs", "relu", "clone")
+UNARY = ("sin", "cos", "tanh", "sigmoid", "exp", "neg", "square", "abs", "relu", "clone", "atan", "erf", "expm1", "asinh")
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
-FOLDS = ("sum", "mean", "amax", "logsumexp")
+FOLDS = ("sum", "mean", "amax", "amin", "logsumexp", "prod")
+MIXED: dict[str, Callable[[Any, Any], Any]] = {  # of one tensor of at least one dimension, which is not empty
+    "softmax(v, -1)": lambda L, v: L.softmax(v, -1), "log_softmax(v, 0)": lambda L, v: L.log_softmax(v, 0),
+    "clamp(v, -1, 0.8)": lambda L, v: L.clamp(v, -1, 0.8), "v**3": lambda L, v: v**3, "v * 1.5 - 0.25": lambda L, v: v * 1.5 - 0.25,
+    "where(v > 0.5, v, 2 * v)": lambda L, v: L.where(v > 0.5, v, 2 * v), "flip(v, (0,))": lambda L, v: L.flip(v, (0,)),
+    "roll(v, 1, 0)": lambda L, v: L.roll(v, 1, 0), "stack([v, v], 1)": lambda L, v: L.stack([v, v], 1),
+    "gelu(v)": lambda L, v: L.nn.functional.gelu(v), "silu(v)": lambda L, v: L.nn.functional.silu(v),
+    "layer_norm(v, last)": lambda L, v: L.nn.functional.layer_norm(v, v.shape[-1:], eps=0.1),
+    "pad(v, (1, 2))": lambda L, v: L.nn.functional.pad(v, (1, 2), value=0.5), "tril(v)": lambda L, v: L.tril(L.atleast_2d(v)),
+    "einsum('...i,...i->...', v, v)": lambda L, v: L.einsum("...i,...i->...", v, v),
+    "cumprod(v, -1)": lambda L, v: L.cumprod(v, -1), "v.repeat_interleave(2, 0)": lambda L, v: v.repeat_interleave(2, 0),
+    "linear(v, v)": lambda L, v: L.nn.functional.linear(v, v if v.ndim == 2 else v.reshape(1, -1)[:, :v.shape[-1]]),
+    "mse_loss(v, v.detach() + 1)": lambda L, v: L.nn.functional.mse_loss(v, v.detach() + 1),
+    "huber_loss(v, 2 * v)": lambda L, v: L.nn.functional.huber_loss(v, 2 * v),
+    "normalize(v + 3)": lambda L, v: L.nn.functional.normalize(v + 3, dim=0),
+}
 IN_PLACE = ("sin_", "cos_", "tanh_", "sigmoid_", "exp_", "neg_", "square_", "relu_", "abs_", "zero_")
 IN_PLACE_BINARY = ("add_", "sub_", "mul_", "div_", "copy_")
 SHAPES = ((3, 4), (4,), (3, 1), (2, 3, 4), (), (4, 4))
@@ -48,6 +63,7 @@ class Outcome:
 
     verdict: str  # "equal", "both refuse", or what differs
     text: list[str]
+    arrays: int = 0  # how many values and gradients were compared
 
     @property
     def good(self) -> bool:
@@ -81,8 +97,8 @@ class Program:
         recent = len(tensors) - 1 - int(rng.expovariate(0.7))
         i = rng.randrange(len(tensors)) if rng.random() < 0.5 else max(0, recent)
         array = tensors[i].array
-        kinds = [self.operation, self.view, self.fold_or_index]
-        weights = [30, 22, 14]
+        kinds = [self.operation, self.view, self.fold_or_index, self.mixed]
+        weights = [30, 22, 14, 10 if array.ndim and array.size else 0]
         if self.in_place and array.flags.writeable:
             kinds += [self.change, self.assign]
             weights += [22, 12]
@@ -97,6 +113,10 @@ class Program:
         j = self.pick(tensors, lambda s: broadcasts(s, tensors[i].shape))
         name = self.rng.choice(BINARY)
         return f"{name}(v{i}, v{j})", lambda L, v: getattr(L, name)(v[i], v[j])
+
+    def mixed(self, i: int, tensors: list[Any]) -> Step:
+        name = self.rng.choice(tuple(MIXED))
+        return f"{name} of v{i}", lambda L, v: MIXED[name](L, v[i])
 
     def view(self, i: int, tensors: list[Any]) -> Step:
         rng, array = self.rng, tensors[i].array
@@ -228,11 +248,13 @@ def touch(torch_tensors: list[Any]) -> None:
         attempt(lambda t=t: t.grad_fn)
 
 
-def compare(seed: int, in_place: bool = True, order: int = 1) -> Outcome:
-    """Run the program of this seed in both libraries; `order` 2 compares second derivatives too."""
+def compare(seed: int, in_place: bool = True, order: int = 1, length: int | None = None) -> Outcome:
+    """Run the program of this seed in both libraries; `order` 2 compares second derivatives too; `length` cuts it."""
+    program = Program(seed, in_place)
+    program.length = min(program.length, length or program.length)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about what the program does
-        return _compare(Program(seed, in_place), order)
+        return _compare(program, order)
 
 
 def _compare(program: Program, order: int) -> Outcome:
@@ -276,15 +298,15 @@ def _compare(program: Program, order: int) -> Outcome:
     if error is None and torch_error is not None:
         expected, torch_error = attempt(derive_with_clones, torch, program, steps, derive)
     elif error is not None and torch_error is None and program.cloned:
-        return Outcome("both refuse", text)  # torch would, without its clones
+        return Outcome("both refuse", text, len(ours))  # torch would, without its clones
     if (error is None) != (torch_error is None):
         return Outcome(f"tensorlite {error!r}, torch {torch_error!r}", text)
     if error is not None:
-        return Outcome("both refuse", text)
+        return Outcome("both refuse", text, len(ours))
     for i, (g, h) in enumerate(zip(actual, expected, strict=True)):
         if (g is None) != (h is None) or (g is not None and not alike(g, h)):
             return Outcome(f"gradient {i}: tensorlite {g}, torch {h}", text)
-    return Outcome("equal", text)
+    return Outcome("equal", text, len(ours) + len(actual))
 
 
 def gradients(L: Any, total: Any, leaves: list[Any], order: int) -> list[Any]:

@@ -59,6 +59,10 @@ def subnormal(call: Call, message: str) -> bool:
                for leaf in call.leaves() if leaf.dtype in least)
 
 
+def narrow(call: Call, message: str) -> bool:
+    return any(leaf.dtype in ("float16", "bfloat16") for leaf in call.leaves())
+
+
 def with_nan(call: Call, message: str) -> bool:
     return any(bool((leaf.values != leaf.values).any()) for leaf in call.leaves())
 
@@ -90,6 +94,14 @@ DIFFERENCES: tuple[Difference, ...] = (
                lambda call, message: call.kwargs.get("p") == 0),
     Difference("what is made of nothing may have no history", "*", "requires_grad", empty),
     Difference("integers require no gradient; PyTorch's tensor says that it does", "Tensor.fill_", "requires_grad", whole),
+    Difference("the logarithms in binary_cross_entropy end at -100 in the target's derivative too; PyTorch's do not",
+               "nn.functional.binary_cross_entropy", "gradient", lambda call, message: any(
+                   bool(((leaf.values == 0) | (leaf.values == 1)).any()) for leaf in call.leaves()[:1])),
+    Difference("16-bit floats are compared as float32; PyTorch rounds the tolerance to 16 bits", "isclose allclose", "value",
+               narrow),
+    Difference("the third root of a cube is known to 1e-10 near 0", "nn.functional.pairwise_distance", "second", tied),
+    Difference("a quotient that is broadcast to nothing: its derivative is 0 times infinity", "addcdiv", "gradient second",
+               empty),
     Difference("PyTorch's derivative divides by p(1-p) + 1e-12", "nn.functional.binary_cross_entropy", "second"),
     Difference("any and all are bool; PyTorch's of uint8 are uint8", "all any", "dtype", whole),
     Difference("a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
