@@ -8,6 +8,7 @@ evaluates each of them in float64 beside the op and its rule; what is not `execu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,10 +68,7 @@ class Card:
     @property
     def words(self) -> dict[str, str]:
         """The words of the formulas that a reader may not know -> what they mean."""
-        if not self.executable:
-            return {}
-        used = frozenset().union(*[names(f) for f in (self.formula, *self.derivatives.values(), *self.where.values())])
-        return {word: meaning(word) for word in sorted(used) if meaning(word)}
+        return {word: meaning(word) for word in sorted(self._names) if meaning(word)}
 
     def value(self, /, **values: Any) -> Any:
         """The formula's value in NumPy, for inputs and parameters by name."""
@@ -81,7 +79,14 @@ class Card:
         return evaluate(self.derivatives[name], self._prepared({**values, "g": g}), self.where)
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.missing.get(name, 0.0) if value is None else value for name, value in values.items()}
+        return {name: self.missing.get(name, 0.0) if value is None and name in self._names else value
+                for name, value in values.items()}
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        """All names in the formulas."""
+        formulas = (self.formula, *self.derivatives.values(), *self.where.values()) if self.executable else ()
+        return frozenset().union(*map(names, formulas))
 
     def _text(self, formula: str) -> str:
         return pretty(formula) if self.executable else formula

@@ -60,9 +60,11 @@ def _value(formula: str, space: dict[str, Any], where: Mapping[str, str], given:
 def _kept_dimensions(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values, with the dimensions that the op folded back in `g` and `out` at size 1."""
     result = dict(values)
-    if "dims" in values and "keepdim" in values:
+    if "keepdim" in values and ("dims" in values or "dim" in values):
         shape = np.shape(values["x"])
-        kept = tuple(1 if i in values["dims"] else n for i, n in enumerate(shape))
+        dims = values.get("dims", values.get("dim"))
+        folded = range(len(shape)) if dims is None else (dims,) if isinstance(dims, int) else dims
+        kept = tuple(1 if i in [d % len(shape) for d in folded] else n for i, n in enumerate(shape))
         for name in ("g", "out"):
             if name in result:
                 result[name] = np.reshape(result[name], kept)

@@ -107,6 +107,6 @@ def _einsum(args: list[ast.expr]) -> str:
     spec, *factors = args
     assert isinstance(spec, ast.Constant)
     inputs, _, result = str(spec.value).partition("->")
-    summed = "".join(sorted(set(inputs) - set(result) - {","}))
+    summed = "".join(sorted(set(inputs) - set(result) - {",", "."}))
     product = "·".join(f"{_within(a, _ATOM)}_{letters}" for a, letters in zip(factors, inputs.split(","), strict=True))
     return f"Σ_{summed} {product}" if summed else product

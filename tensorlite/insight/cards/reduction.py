@@ -30,7 +30,7 @@ CARDS = (
          "Near a point with one smallest element the result is a copy of it: slope 1 there, 0 elsewhere.",
          subgradient="equal shares for all that attain the minimum (min(dim) gives all to the returned index)",
          shapes=_FOLD, dtypes="NaN wins, and gets the gradient"),
-    Card("logsumexp", "log(sum(exp(x)))", {"x": "g*exp(x - out)"},
+    Card("logsumexp", "log(sum(exp(x)))", {"x": "where(out == -inf, 0, g*exp(x - out))"},
          "Chain rule: 1/Σexp(x) · exp(x_i), which is exp(x_i - out): the softmax.\n"
          "Computed with the largest element taken out, so nothing overflows.",
          subgradient="0 where all elements are -inf", shapes=_FOLD),

@@ -210,6 +210,16 @@ def total(a: Any) -> Any:
     return np.sum(a)
 
 
+def reduced(a: Any, reduction: str) -> Any:
+    """The mean or sum of all elements, or a itself, as `reduction` says."""
+    return np.mean(a) if reduction == "mean" else np.sum(a) if reduction == "sum" else a
+
+
+def shared(g: Any, a: Any, reduction: str) -> Any:
+    """What each element of a gets of the gradient of its reduction."""
+    return g / np.size(a) if reduction == "mean" else g
+
+
 LAYERS: dict[str, Callable[..., Any]] = {word.__name__: word for word in (
     taken, untaken, each, amount, largest, hit, members, channel, channel_sum, of_channels, average, heads, fold_heads,
-    masked, weights, onehot, rowsum, total)}
+    masked, weights, onehot, rowsum, total, reduced, shared)}
