@@ -74,7 +74,7 @@ def _linear() -> Product:
 
 
 def _conv(out: tuple[int, ...], *args: tuple[int, ...]) -> Product:
-    return Product("2*N*K*P*Q*C/groups*R*S", "each element of a filter meets each place of the result",
+    return Product("2*N*K*P*Q*(C/groups)*R*S", "each element of a filter meets each place of the result",
                    {"N": 8, "K": 16, "P": 14, "Q": 12, "C": 4, "groups": 1, "R": 3, "S": 3}, out, args,
                    {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1})
 

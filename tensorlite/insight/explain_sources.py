@@ -123,7 +123,8 @@ def _lambda_text(code: CodeType) -> str | None:
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
             names = tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args))
             if names == code.co_varnames[:code.co_argcount] and _contains(node, line, column):
-                return textwrap.dedent(ast.get_source_segment(text, node) or "")
+                first, _, rest = (ast.get_source_segment(text, node) or "").partition("\n")
+                return first + ("\n" + textwrap.indent(textwrap.dedent(rest), "    ") if rest else "")
     return None
 
 

@@ -143,16 +143,22 @@ def _of_function(function: FunctionType) -> str:
 
 
 def _of_module(module: type[nn.Module]) -> str:
-    """The function that a layer's forward calls: the one that has the layer's name, or the first."""
+    """The card that has a layer's name, else that of the first function which its forward calls."""
+    if module in _MAIN_PART:
+        return _MAIN_PART[module]
     forward = inspect.unwrap(module.forward)
-    if not isinstance(forward, FunctionType) or forward.__module__ in _NOT_ONE_OPERATION:
+    if not isinstance(forward, FunctionType) or not forward.__module__.startswith(_LAYERS):
         return ""
-    found = [name for called in _called_by(forward) if (name := _name_of(called)) in CARDS]
-    own = module.__name__.lower()
-    return next((name for name in found if name.replace("_", "") == own), found[0] if found else "")
+    own = {name.removeprefix("F.").replace("_", ""): name for name in sorted(CARDS, key=lambda name: "F." in name)}
+    named = [own[base.__name__.lower()] for base in module.__mro__ if base.__name__.lower() in own]
+    called = (name for function in _called_by(forward) if (name := _name_of(function)) in CARDS)
+    return named[0] if named else next(called, "")
 
 
-_NOT_ONE_OPERATION = {nn.Module.__module__, nn.Sequential.__module__}
+_LAYERS = f"{nn.__name__}."
+_MAIN_PART: dict[type[nn.Module], str] = {
+    nn.MultiheadAttention: "scaled_dot_product_attention", nn.Sequential: "", nn.Module: "",
+}
 
 
 def _called_by(function: FunctionType) -> Iterator[Any]:
@@ -199,7 +205,8 @@ def _callable_name(operation: Any) -> str:
 def _formulas(card: Card) -> Iterator[Part]:
     yield Part("formula", [f"out = {card.formula_text}"], [])
     yield Part("made of", [", ".join(card.made_of)], []) if card.made_of else Part("", [], [])
-    yield Part("derivatives", [f"∂L/∂{name} = {card.derivative_text(name)}" for name in card.derivatives], [])
+    derivatives = [f"∂L/∂{name} = {card.derivative_text(name)}" for name in card.derivatives]
+    yield Part("derivatives", derivatives or ["by the chain rule, through what it is made of"], [])
     meanings = {**card.where_text, **({"g": "∂L/∂out, the gradient that arrives"} if card.derivatives else {})}
     yield Part("where", [f"{name} = {text}" for name, text in meanings.items()]
                + [f"{word}: {text}" for word, text in card.words.items()], [])

@@ -64,11 +64,22 @@ def _within(node: ast.expr, least: int) -> str:
 
 def _binary(left: ast.expr, op: ast.operator, right: ast.expr) -> tuple[int, str]:
     level, sign = _OPERATORS[type(op)]
+    if isinstance(op, ast.Mult):
+        return level, sign.join(_IN_PRODUCTS.get(_operator(part), "{}").format(_factor(part, level))
+                                for part in (left, right))
     after = level + 1 if isinstance(op, (ast.Sub, ast.Div, ast.MatMult)) else level
     if isinstance(op, (ast.BitAnd, ast.BitOr)):
         parts = [_text(node)[1] if isinstance(node, ast.Compare) else _within(node, level) for node in (left, right)]
         return level, sign.join(parts)
     return level, f"{_factor(left, level)}{sign}{_factor(right, after)}"
+
+
+# In a product quotients and products of matrices stand in parentheses: (a / b)·c, not a / b·c.
+_IN_PRODUCTS: dict[type[ast.AST], str] = {ast.Div: "({})", ast.MatMult: "({})"}
+
+
+def _operator(node: ast.expr) -> type[ast.AST]:
+    return type(node.op) if isinstance(node, ast.BinOp) else type(node)
 
 
 def _factor(node: ast.expr, least: int) -> str:

@@ -16,7 +16,7 @@ _PLAIN = frozenset(
 
 def words(values: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
     """The words, bound to the parameters of a call among the values."""
-    return {**ARRAYS, **LAYERS, **folds(values), **convolution(values if "groups" in values else _NO_GEOMETRY)}
+    return {**ARRAYS, **LAYERS, **folds(values), **convolution(values if "stride" in values else _NO_GEOMETRY)}
 
 
 def meaning(word: str) -> str:
