@@ -151,7 +151,7 @@ def _limited(text: str) -> str:
 
 
 def _functions(function: Any) -> Iterator[FunctionType]:
-    """A function, those inside it, and the private ones of its module that it calls."""
+    """A function and those that it calls of its module's private ones, or to work on raw arrays as it does."""
     seen: set[int] = set()
     stack = [inspect.unwrap(_innermost(function))]
     while stack:
@@ -162,7 +162,7 @@ def _functions(function: Any) -> Iterator[FunctionType]:
         yield one
         for name in _names(one.__code__):
             other = one.__globals__.get(name)
-            if name.startswith("_") and isinstance(other, FunctionType):
+            if isinstance(other, FunctionType) and (name.startswith("_") or other.__code__.co_varnames[:1] == ("be",)):
                 stack.append(other)
 
 

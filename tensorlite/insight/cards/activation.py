@@ -12,7 +12,7 @@ CARDS = (
          "For x < 0 the result is 0 whatever x is, with slope 0: nothing passes, the unit is dead for this sample.\n"
          "out > 0 exactly where x > 0, so only the result is kept for backward.",
          subgradient="0 at x = 0, as in PyTorch; every number in [0, 1] would be a subgradient", shapes=_SHAPES,
-         dtypes="all but the result is of the input's dtype: integers and bools stay what they are"),
+         dtypes="integers and bools stay what they are"),
     Card("sigmoid", "1/(1 + exp(-x))", {"x": "g*out*(1 - out)"},
          "Write out = 1/u with u = 1 + exp(-x).\n"
          "Chain rule: ∂out/∂x = -1/u² · (-exp(-x)) = exp(-x)/u².\n"
