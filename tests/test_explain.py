@@ -18,6 +18,7 @@ from tensorlite.autograd.op import Op
 from tensorlite.backends import cpu, get
 from tensorlite.insight import costs, explain_facts, explain_sources
 from tensorlite.insight.cards.dialect import evaluate
+from tensorlite.insight.cards.mathml import mathml
 from tensorlite.insight.cards.pretty import pretty
 
 x = tl.ones(2, requires_grad=True)
@@ -236,6 +237,39 @@ def test_the_page_is_one_file(tmp_path: Path) -> None:
     check_html(text)
     assert "∂L/∂x = g·[out &gt; 0]" in text and "template &lt;class T&gt;" in text
     assert re.search(r"<title>relu · tensorlite</title>", text)
+
+
+@pytest.mark.parametrize(("name", "lifted"), [("relu", (1, 2)), ("log", (1, 1)), ("tan", (3, 3)), ("floor", (9, 1))])
+def test_functions_of_a_number_are_drawn(name: str, lifted: tuple[int, int]) -> None:
+    curves = re.findall(r' d="(M[^"]*)"/>', tl.explain(name)._repr_html_())[1:]
+    assert len(curves) == 2
+    for curve in curves:
+        points = [tuple(map(float, point.split())) for point in re.findall(r"[ML]([-\d.]+ [-\d.]+)", curve)]
+        assert len(points) > 100 and all(0 <= a <= 560 and -20 <= b <= 280 for a, b in points)
+    assert (curves[0].count("M"), curves[1].count("M")) == lifted
+
+
+@pytest.mark.parametrize("name", ["linear", "where", "clamp", "sum", "mse_loss", "rnn"])
+def test_other_functions_are_not_drawn(name: str) -> None:
+    assert "<svg" not in tl.explain(name)._repr_html_()
+
+
+@pytest.mark.parametrize(("formula", "piece"), [
+    ("exp(-x)", "<msup><mi>e</mi><mrow><mo>-</mo><mi>x</mi></mrow></msup>"),
+    ("sqrt(x + 1)", "<msqrt><mi>x</mi><mo>+</mo><mn>1</mn></msqrt>"),
+    ("g*(a + b)", "<mi>g</mi><mo>·</mo><mrow><mo>(</mo><mi>a</mi><mo>+</mo><mi>b</mi><mo>)</mo></mrow>"),
+    ("a - (b - c)", "<mo>(</mo><mi>b</mi><mo>-</mo><mi>c</mi><mo>)</mo>"),
+    ("g*(x < 0)", "<mrow><mo>[</mo><mi>x</mi><mo>&lt;</mo><mn>0</mn><mo>]</mo></mrow>"),
+    ("where(x > 0, 1, a)", "<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mtext>where&nbsp;</mtext>"),
+    ("einsum('ij,jk->ik', x, y)", "<munder><mo>∑</mo><mi>j</mi></munder>"),
+    ("(a + b)**2", "<mo>(</mo><mi>a</mi><mo>+</mo><mi>b</mi><mo>)</mo></mrow></mrow><mrow><mn>2</mn></mrow></msup>"),
+    ("s*(q @ k)", "<mrow><mo>(</mo><mi>q</mi><mo>@</mo><mi>k</mi><mo>)</mo></mrow>"),
+    ("abs(x)", "<mrow><mo>|</mo><mi>x</mi><mo>|</mo></mrow>"),
+    ("T(x)", "<msup><mrow><mi>x</mi></mrow><mi>T</mi></msup>"),
+])
+def test_formulas_are_set_as_mathematics(formula: str, piece: str) -> None:
+    assert piece in mathml(formula)
+    check_html(mathml(formula, "∂L/∂x"))
 
 
 @pytest.mark.parametrize(("formula", "text"), [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol
 
@@ -28,6 +28,11 @@ _STYLE = """
 .tl-card h2 { margin: .1rem 0 0; font-size: .85rem; font-weight: 600; color: #5a6579; }
 .tl-card p { margin: 0 0 .2rem; }
 .tl-card .formula p { font: 1.1rem/1.7 "STIX Two Math", "Cambria Math", Georgia, serif; }
+.tl-card svg { display: block; max-width: 35rem; margin: 0 auto .6rem; font: 12px system-ui, sans-serif;
+  fill: #5a6579; }
+.tl-card .axis { stroke: #aab3c2; }
+.tl-card math { font-size: 1.15rem; }
+.tl-card mtd { padding: .15em .6em .15em 0; text-align: left; }
 .tl-card pre { margin: .3rem 0 .8rem; padding: .7rem .9rem; overflow-x: auto; border-radius: 8px; background: #f4f6fa;
   font: .85rem/1.5 ui-monospace, monospace; }
 .tl-card summary { cursor: pointer; color: #5a6579; font-size: .85rem; }
@@ -42,18 +47,18 @@ _STYLE = """
 """
 
 
-def page(name: str, parts: Iterable[_Part]) -> str:
-    """The text of the page."""
-    body = "\n".join(_section(part) for part in parts)
+def page(name: str, parts: Iterable[_Part], math: Mapping[str, str], figure: str) -> str:
+    """The text of the page; `math` has MathML for the lines "left = right", by their left sides, `figure` is SVG."""
+    body = "\n".join(_section(part, math if part.title in _FORMULAS else {}) for part in parts)
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(name)} · tensorlite'
             f'</title>\n<style>{_STYLE}</style>\n</head>\n<body class="tl-page">\n<article class="tl-card">\n'
-            f"<h1>{escape(name)}</h1>\n{body}\n</article>\n</body>\n</html>\n")
+            f"<h1>{escape(name)}</h1>\n{figure}\n{body}\n</article>\n</body>\n</html>\n")
 
 
-def _section(part: _Part) -> str:
+def _section(part: _Part, math: Mapping[str, str]) -> str:
     kind = ' class="formula"' if part.title in _FORMULAS else ""
-    lines = "".join(f"<p>{escape(line)}</p>" for line in part.lines)
+    lines = "".join(f"<p>{math.get(line.partition(' = ')[0]) or escape(line)}</p>" for line in part.lines)
     sources = "".join(_source(source, part.title in _FOLDED) for source in part.sources)
     return f"<section{kind}>\n<h2>{escape(part.title)}</h2>\n<div>{lines}{sources}</div>\n</section>"
 

@@ -29,6 +29,7 @@ from ..tensor import Tensor
 from .cards import CARDS, Card
 from .explain_facts import audit_of, costs_of, dtypes_of
 from .explain_page import page
+from .explain_plot import plot
 from .explain_sources import Source, cpu_kernel, cuda_kernel, forward_of, is_compiled, kernels_of, rules_of
 
 _WIDTH = 100
@@ -69,10 +70,10 @@ class Explanation:
 
     def to_html(self, path: str | Path) -> None:
         """Write a self-contained page: no network, no scripts."""
-        Path(path).write_text(page(self.card.name, self.parts), encoding="utf-8")
+        Path(path).write_text(self._repr_html_(), encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        return page(self.card.name, self.parts)
+        return page(self.card.name, self.parts, self.card.math, plot(self.card, self.op))
 
 
 def explain(operation: Any) -> Explanation:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .dialect import evaluate, names
+from .mathml import mathml
 from .pretty import pretty
 from .words import meaning
 
@@ -59,6 +60,14 @@ class Card:
     def derivative_text(self, name: str) -> str:
         """∂L/∂name as a reader wants it."""
         return self._text(self.derivatives[name])
+
+    @property
+    def math(self) -> dict[str, str]:
+        """MathML by the left side: "out", "∂L/∂x", abbreviations; empty where the formulas are text."""
+        if not self.executable:
+            return {}
+        left = {"out": self.formula, **{f"∂L/∂{name}": formula for name, formula in self.derivatives.items()}}
+        return {name: mathml(formula, name) for name, formula in {**left, **self.where}.items()}
 
     @property
     def where_text(self) -> dict[str, str]:

@@ -11,10 +11,10 @@ _OPERATORS: dict[type[ast.AST], tuple[int, str]] = {
     ast.MatMult: (_PRODUCT, " @ "), ast.FloorDiv: (_PRODUCT, " // "), ast.BitAnd: (_AND, " and "),
     ast.BitOr: (_OR, " or "),
 }
-_COMPARISONS: dict[type[ast.AST], str] = {
+COMPARISONS: dict[type[ast.AST], str] = {
     ast.Gt: ">", ast.GtE: "≥", ast.Lt: "<", ast.LtE: "≤", ast.Eq: "=", ast.NotEq: "≠",
 }
-_NAMES = {"pi": "π", "inf": "∞", "sigmoid": "σ", "log": "ln", "log2": "log₂", "log10": "log₁₀", "Phi": "Φ",
+NAMES = {"pi": "π", "inf": "∞", "sigmoid": "σ", "log": "ln", "log2": "log₂", "log10": "log₁₀", "Phi": "Φ",
           "phi": "φ", "top": "max", "bottom": "min"}
 _AROUND = {"abs": "|{}|", "floor": "⌊{}⌋", "ceil": "⌈{}⌉"}
 _BEFORE = {"shape_of": "shape of ", "sum": "Σ ", "prod": "Π ", "sqrt": "√"}
@@ -35,7 +35,7 @@ def _text(node: ast.expr) -> tuple[int, str]:
     """How tightly a part holds together, and its text."""
     match node:
         case ast.Name(id=name):
-            return _ATOM, _NAMES.get(name, name)
+            return _ATOM, NAMES.get(name, name)
         case ast.Constant(value=value):
             return _ATOM, str(value)
         case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
@@ -47,7 +47,7 @@ def _text(node: ast.expr) -> tuple[int, str]:
         case ast.UnaryOp(op=ast.Invert(), operand=operand):
             return _NOT, f"not {_within(operand, _NOT)}"
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return _COMPARE, f"{_within(left, _SUM)} {_COMPARISONS[type(op)]} {_within(right, _SUM)}"
+            return _COMPARE, f"{_within(left, _SUM)} {COMPARISONS[type(op)]} {_within(right, _SUM)}"
         case ast.Call(func=ast.Name(id=name), args=args):
             return _call(name, args)
         case ast.Subscript(value=value, slice=key):
@@ -110,7 +110,7 @@ def _call(name: str, args: list[ast.expr]) -> tuple[int, str]:
         return _CHOICE, f"{texts[1]} where {texts[0]}, else {texts[2]}"
     if name == "einsum":
         return _PRODUCT, _einsum(args)
-    return _ATOM, f"{_NAMES.get(name, name)}({', '.join(texts)})"
+    return _ATOM, f"{NAMES.get(name, name)}({', '.join(texts)})"
 
 
 def _einsum(args: list[ast.expr]) -> str:
