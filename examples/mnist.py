@@ -20,7 +20,6 @@ import time
 from itertools import pairwise
 
 import numpy as np
-from tqdm import tqdm
 
 import tensorlite as tl
 from tensorlite import nn, optim
@@ -48,11 +47,12 @@ def as_tensors(images: np.ndarray, labels: np.ndarray, device: str) -> tuple[tl.
     return tl.from_numpy(pixels).to(device), tl.from_numpy(labels).long().to(device)
 
 
-def training_step(model: nn.Module, optimizer: optim.Optimizer, scaler: GradScaler, region: autocast) -> tl.Captured:
-    """The step for a batch: its mean loss, and how many digits it took for what they are."""
+def training_step(model: nn.Module, optimizer: optim.Optimizer, scaler: GradScaler, region: autocast,
+                  meters: tl.Meters) -> tl.Captured:
+    """The step for a batch; the meters take in its loss and how many digits it took for what they are."""
 
     @tl.capture  # recorded at the second call, then replayed without the Python in between
-    def step(x: tl.Tensor, y: tl.Tensor) -> tuple[tl.Tensor, tl.Tensor]:
+    def step(x: tl.Tensor, y: tl.Tensor) -> None:
         with region:
             scores = model(x)
             loss = F.cross_entropy(scores, y)
@@ -60,21 +60,9 @@ def training_step(model: nn.Module, optimizer: optim.Optimizer, scaler: GradScal
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        return loss.detach(), (scores.argmax(1) == y).sum()
+        meters.update(loss=(loss, len(y)), accuracy=(scores, y))  # on the device: nothing waits for a GPU
 
     return step
-
-
-def train_epoch(model: nn.Module, step: tl.Captured, loader: DataLoader, title: str) -> tuple[float, float]:
-    """One pass over the training digits; the mean loss and the accuracy on the way."""
-    model.train()
-    loss_sum = right_sum = 0  # of tensors: a .item() in every step would wait for a GPU
-    for x, y in tqdm(loader, title, leave=False, disable=None):  # None: a bar on a terminal only
-        loss, right = step(x, y)
-        loss_sum = loss_sum + loss * len(y)
-        right_sum = right_sum + right
-    count = len(loader.dataset)
-    return float(loss_sum) / count, float(right_sum) / count
 
 
 @tl.no_grad()
@@ -138,7 +126,8 @@ def main() -> None:
     narrow = PRECISIONS[options.precision]
     region = autocast(options.device, narrow, enabled=narrow is not None)
     scaler = GradScaler(options.device, enabled=narrow is tl.float16)
-    step = training_step(model, optimizer, scaler, region)
+    meters = tl.Meters(loss=tl.meters.Mean(), accuracy=tl.meters.Accuracy())
+    step = training_step(model, optimizer, scaler, region, meters)
     history: dict[str, list[float]] = {"training loss": [], "training accuracy": [], "test accuracy": []}
     if options.resume:
         saved = tl.load_checkpoint(options.resume, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader,
@@ -147,7 +136,10 @@ def main() -> None:
 
     for epoch in range(len(history["test accuracy"]) + 1, options.epochs + 1):
         start = time.perf_counter()
-        loss, accuracy = train_epoch(model, step, loader, f"epoch {epoch}/{options.epochs}")
+        model.train()
+        for batch in tl.progress(loader, meters, desc=f"epoch {epoch}/{options.epochs}", leave=False):
+            step(*batch)
+        loss, accuracy = meters.end_epoch().values()
         scheduler.step()
         test = (predict(model, test_x) == test_y).float().mean().item()
         for values, value in zip(history.values(), (loss, accuracy, test), strict=True):

@@ -70,6 +70,14 @@ def test_intervals(options: dict[str, Any], lines: list[str]) -> None:
     assert log.getvalue().splitlines() == lines
 
 
+def test_what_need_not_stay() -> None:
+    log, terminal = io.StringIO(), Terminal()
+    meter, _ = run(12, log, leave=False)
+    assert log.getvalue() == "10/12 in 10.0 s, 1/s, loss 4.5\n" and meter.read == 1
+    meter, _ = run(3, terminal, seconds=0.0, leave=False)
+    assert terminal.getvalue().endswith("\r") and meter.read == 0
+
+
 def test_an_empty_loop_says_so() -> None:
     log = io.StringIO()
     assert run(0, log)[1] == []

@@ -24,12 +24,13 @@ class Progress(Generic[T]):
     """A loop that shows its progress; made by `tl.progress`."""
 
     def __init__(self, iterable: Iterable[T], meters: Meters | None, desc: str, total: int | None,
-                 interval: float | None, file: TextIO | None, clock: Callable[[], float]) -> None:
+                 interval: float | None, leave: bool, file: TextIO | None, clock: Callable[[], float]) -> None:
         self._iterable = iterable
         self._meters = meters
         self._desc = desc
         self._total = total if total is not None else _length(iterable)
         self._interval = interval
+        self._leave = leave
         self._file = file
         self._clock = clock
 
@@ -47,13 +48,14 @@ class Progress(Generic[T]):
 
         interval = BAR_SECONDS if self._interval is None else self._interval
         shown = self._clock()
-        with tqdm(self._iterable, self._desc or None, self._total, file=file, dynamic_ncols=True) as bar:
+        with tqdm(self._iterable, self._desc or None, self._total, self._leave, file, dynamic_ncols=True) as bar:
             for item in bar:
                 yield item
                 if self._clock() - shown >= interval:
                     bar.set_postfix_str(self._values(), refresh=False)
                     shown = self._clock()
-            bar.set_postfix_str(self._values())
+            if self._leave:
+                bar.set_postfix_str(self._values())
 
     def _with_lines(self, file: TextIO) -> Generator[T, None, None]:
         interval = LINE_SECONDS if self._interval is None else self._interval
@@ -67,7 +69,7 @@ class Progress(Generic[T]):
                     self._tell(file, done, self._clock() - began)
                     told, shown = done, self._clock()
         finally:
-            if told != done or not done:
+            if self._leave and (told != done or not done):
                 self._tell(file, done, self._clock() - began)
 
     def _tell(self, file: TextIO, done: int, seconds: float) -> None:
@@ -82,13 +84,14 @@ class Progress(Generic[T]):
 
 
 def progress(iterable: Iterable[T], meters: Meters | Meter | None = None, *, desc: str = "", total: int | None = None,
-             interval: float | None = None, file: TextIO | None = None,
+             interval: float | None = None, leave: bool = True, file: TextIO | None = None,
              clock: Callable[[], float] = time.monotonic) -> Progress[T]:
     """Go through `iterable`, such as a DataLoader, and show how far it is, with the values of meters.
 
     A bar on a terminal, lines elsewhere: one each `interval` seconds (default 10; of the meters in a bar, 0.5) and one
-    at the end, also where the loop is left early. `total` is how many items there are where `len` does not say.
-    `file` is standard error if not given. Raises ArgumentError for meters that are none, or an interval below 0.
+    at the end, also where the loop is left early; without `leave` the bar vanishes at the end, and there is no last
+    line. `total` is how many items there are where `len` does not say. `file` is standard error if not given. Raises
+    ArgumentError for meters that are none, or an interval below 0.
 
     >>> meters = tl.Meters(loss=tl.meters.Mean())
     >>> for x in tl.progress([1.0, 2.0, 6.0], meters, desc="epoch 1", file=sys.stdout, clock=lambda: 0.0):
@@ -101,7 +104,7 @@ def progress(iterable: Iterable[T], meters: Meters | Meter | None = None, *, des
         raise ArgumentError(f"progress: expected Meters or a Meter, got {type(meters).__name__}")
     if interval is not None and not interval >= 0:
         raise ArgumentError(f"progress: interval must be at least 0 seconds, got {interval!r}")
-    return Progress(iterable, meters, desc, total, interval, file, clock)
+    return Progress(iterable, meters, desc, total, interval, leave, file, clock)
 
 
 def _length(iterable: Any) -> int | None:
