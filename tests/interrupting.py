@@ -2,23 +2,26 @@
 
 CPython looks for signals when a function begins, after a call and at the end of a loop's pass, and nowhere else. A
 trace function counts these places while a piece of work runs, in the library, the standard library and the work itself,
-and raises at the one that is asked for. Only Python's own `threading` is left out: an interrupt inside of a Condition
-comes out of it as "RuntimeError: release unlocked lock".
+and raises at the one that is asked for. It is called one instruction late; where another handler begins or ends just
+there, as after the last call of a `with` block, it would raise past the handler that Python finds, and passes on.
+
+Python's own `threading` is left out: an interrupt inside of a Condition comes out of it as "RuntimeError: release
+unlocked lock".
 """
 
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 _LOOKS = tuple(number for name, number in dis.opmap.items()
                if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")))
 _LEFT_OUT = (__file__, threading.__file__)
-_HANDLES = dis.opmap.get("PUSH_EXC_INFO")  # a call that raised: Python does not look for signals before its handler
 
 
 class Interrupter:
@@ -28,7 +31,7 @@ class Interrupter:
         self.place = place
         self.raised = False
         self._passed = 0
-        self._last: dict[FrameType, int] = {}  # what each frame did last
+        self._last: dict[FrameType, int] = {}  # where in its code each frame was last
 
     def run(self, work: Callable[[], Any]) -> bool:
         """Run the work with the interrupt. Returns whether it came so far; one in a finalizer Python swallows."""
@@ -55,11 +58,26 @@ class Interrupter:
             self._last.pop(frame, None)
         if event != "opcode" or self.raised:
             return self._at_opcode
-        last = self._last.get(frame)
-        opcode = self._last[frame] = frame.f_code.co_code[frame.f_lasti]
-        if last in _LOOKS and opcode != _HANDLES:
+        now, last = frame.f_lasti, self._last.get(frame)
+        self._last[frame] = now
+        if last is not None and _is_place(frame.f_code, last, now):
             self._passed += 1
             if self._passed > self.place:
                 self.raised = True
                 raise KeyboardInterrupt
         return self._at_opcode
+
+
+@functools.cache
+def _is_place(code: CodeType, last: int, now: int) -> bool:
+    """Whether Python looks for signals after the instruction at `last`, and has the same handler for that at `now`."""
+    return code.co_code[last] in _LOOKS and _handler(code, last) == _handler(code, now)
+
+
+@functools.cache
+def _handler(code: CodeType, offset: int) -> int | None:
+    """Where an exception of the instruction at this offset is handled."""
+    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
+        if entry.start <= offset < entry.end:
+            return int(entry.target)
+    return None

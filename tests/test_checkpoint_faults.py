@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_runs import count
 
 import tensorlite as tl
 from tensorlite import safetensors_format
@@ -83,7 +84,7 @@ def test_every_single_bit_of_a_file_is_guarded(make: Callable[[Path], bytes], pa
 
 
 @posix
-def test_ten_thousand_flips_in_a_checkpoint_are_all_found_by_load(path: Path) -> None:
+def test_flips_in_a_checkpoint_are_all_found_by_load(path: Path) -> None:
     rng = np.random.default_rng(0)
     weights = {f"{i}.weight": tl.from_numpy(rng.standard_normal((8, 8)).astype(np.float32)) for i in range(4)}
     moments = {i: {"step": tl.tensor(3.0), "exp_avg": tl.ones(8, 8)} for i in range(4)}
@@ -95,7 +96,7 @@ def test_ten_thousand_flips_in_a_checkpoint_are_all_found_by_load(path: Path) ->
     silent = []
     messages = {}
     with open(path, "r+b", buffering=0) as file:
-        for bit in rng.integers(0, 8 * len(content), 10_000).tolist():
+        for bit in rng.integers(0, 8 * len(content), count(10_000, 100_000)).tolist():
             at = bit // 8
             os.pwrite(file.fileno(), flipped(content[at : at + 1], bit % 8), at)
             try:
@@ -348,7 +349,7 @@ def run_helper(code: str, *arguments: Any) -> str:
     """Run code in a process of its own, which may fork, and return what it prints."""
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=count(300, 3000))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -395,9 +396,9 @@ print(strays, unreadable, mixed, backwards, left, version)
 
 
 @posix
-def test_two_hundred_kills_leave_the_old_or_the_new_file(tmp_path: Path) -> None:
-    counts = map(int, run_helper(KILLED_AT_RANDOM, tmp_path, 200).split())
-    strays, unreadable, mixed, backwards, left, version = counts
+def test_kills_at_random_leave_the_old_or_the_new_file(tmp_path: Path) -> None:
+    numbers = run_helper(KILLED_AT_RANDOM, tmp_path, count(200, 1000)).split()
+    strays, unreadable, mixed, backwards, left, version = map(int, numbers)
     assert (unreadable, mixed, backwards) == (0, 0, 0)
     assert left <= 1
     assert strays > 0, "no kill hit a save: the test tests nothing"
@@ -498,8 +499,9 @@ print(kills, finished)
 
 @posix
 def test_a_run_killed_and_resumed_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
-    kills, finished = map(int, run_helper(TRAINED_UNDER_FIRE, Path(__file__).parent, tmp_path, 20).split())
-    assert kills == 20
+    wanted = count(20, 100)
+    kills, finished = map(int, run_helper(TRAINED_UNDER_FIRE, Path(__file__).parent, tmp_path, wanted).split())
+    assert kills == wanted
     assert finished > 0
 
 

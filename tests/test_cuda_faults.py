@@ -16,6 +16,7 @@ from typing import Any
 
 import fake_cuda
 import pytest
+from long_runs import count
 from on_gpu import gpu, run_under_the_stand_in, runs_directly
 
 import tensorlite as tl
@@ -69,7 +70,7 @@ def test_running_out_of_memory_again_and_again_loses_nothing(driver: fake_cuda.D
     tried.step()
     little_memory(driver, 4 * MIB)
     held = None
-    for number in range(int(os.environ.get("TENSORLITE_TEST_OOMS", "30"))):
+    for number in range(count(30, 1000)):
         with pytest.raises(tl.OutOfMemoryError, match="is out of memory: float32"):
             tried.step(repeat=100_000)
         plain.step()
