@@ -56,6 +56,42 @@ def test_separate_models_train_as_they_would_alone() -> None:
             np.testing.assert_array_equal(mine, alone)
 
 
+def trained_as(kind: str, number: int) -> list[Any]:
+    """The weights of a small network after a few steps of a kind, of its own data."""
+    generator = tl.Generator().manual_seed(number)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    optimizer, scaler = optim.Adam(model.parameters(), lr=0.01), tl.amp.GradScaler("cpu", enabled=kind == "mixed")
+    x = tl.randn(32, 6, generator=generator)
+    data = tl.data.TensorDataset(x, x[:, :3].argmax(1))
+    loader = tl.data.DataLoader(data, 8, shuffle=True, generator=generator, num_workers=2 if kind == "workers" else 0)
+
+    def step(x: Any, y: Any) -> None:
+        optimizer.zero_grad()
+        with tl.autocast("cpu", dtype=tl.float16, enabled=kind == "mixed"):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    run = tl.capture(step) if kind == "captured" else step
+    for _ in range(2):
+        for batch in loader:
+            run(*batch)
+    return [tensor.numpy().copy() for tensor in model.state_dict().values()]
+
+
+@pytest.mark.parametrize("kind", ["captured", "mixed", "workers"])
+def test_models_of_every_kind_train_as_they_would_alone(kind: str) -> None:
+    """P, Z: bit for bit; captured steps record while others run."""
+    together = in_threads(lambda number: trained_as(kind, number % 4))
+    alone = [trained_as(kind, number) for number in range(4)]
+    for number, weights in enumerate(together):
+        for mine, other in zip(weights, alone[number % 4], strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
 def test_a_shared_leaf_accumulates_exactly() -> None:
     """P: no contribution is lost, neither the first ones, which make .grad, nor later ones, which add to it."""
     for _ in range(5):
