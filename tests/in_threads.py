@@ -10,7 +10,7 @@ from typing import Any
 THREADS = 16
 
 
-def in_threads(work: Callable[[int], Any]) -> list[Any]:
+def in_threads(work: Callable[[int], Any], timeout: float = 120.0) -> list[Any]:
     """What `work(number)` returns in each thread; all begin at once. An error in a thread is raised here."""
     barrier = threading.Barrier(THREADS)
 
@@ -19,4 +19,4 @@ def in_threads(work: Callable[[int], Any]) -> list[Any]:
         return work(number)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(begin, range(THREADS), timeout=120))
+        return list(pool.map(begin, range(THREADS), timeout=timeout))
