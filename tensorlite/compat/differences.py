@@ -74,7 +74,7 @@ INSTEAD: Final[dict[str, str]] = {
     "torch.Tensor.storage": "x.data_ptr() and x.stride() say where elements lie",
     "torch.Tensor.to_sparse": "all tensors are dense",
     "torch.Tensor.untyped_storage": "x.data_ptr() and x.stride() say where elements lie",
-    "torch.autograd.functional": "tl.autograd.grad, one output at a time; with create_graph=True for second derivatives",
+    "torch.autograd.functional": "tl.autograd.grad, one output at a time; create_graph=True for second derivatives",
     "torch.autograd.profiler": "tl.profile",
     "torch.cdouble": "there are no complex numbers",
     "torch.cfloat": "there are no complex numbers",

@@ -1,8 +1,9 @@
 """Layers as functions, under PyTorch's names: what they compute is given entirely by their arguments.
 
-activation.py, linear.py, dropout.py, normalization.py; pooling.py, resampling.py (other sizes, padding) and unfold.py
-(windows as columns, channels as pixels); attention.py; embedding.py and embedding_bag.py; the losses in regression.py
-(two tensors of one shape, and distances) and classification.py (scores against classes). Convolutions are those of ops.
+activation.py, shrinking.py, linear.py, dropout.py, normalization.py; pooling.py, resampling.py (other sizes, padding)
+and unfold.py (windows as columns, channels as pixels); attention.py; embedding.py and embedding_bag.py; the losses in
+regression.py (two tensors of one shape, and distances), likelihood.py, margin.py and classification.py (scores against
+classes). Convolutions are those of ops.
 """
 
 from __future__ import annotations
@@ -43,8 +44,18 @@ from .dropout import dropout2d as dropout2d
 from .embedding import embedding as embedding
 from .embedding import one_hot as one_hot
 from .embedding_bag import embedding_bag as embedding_bag
+from .likelihood import gaussian_nll_loss as gaussian_nll_loss
+from .likelihood import poisson_nll_loss as poisson_nll_loss
 from .linear import bilinear as bilinear
 from .linear import linear as linear
+from .margin import cosine_embedding_loss as cosine_embedding_loss
+from .margin import hinge_embedding_loss as hinge_embedding_loss
+from .margin import margin_ranking_loss as margin_ranking_loss
+from .margin import multi_margin_loss as multi_margin_loss
+from .margin import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from .margin import soft_margin_loss as soft_margin_loss
+from .margin import triplet_margin_loss as triplet_margin_loss
+from .margin import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
 from .normalization import batch_norm as batch_norm
 from .normalization import group_norm as group_norm
 from .normalization import instance_norm as instance_norm
@@ -72,6 +83,12 @@ from .regression import pairwise_distance as pairwise_distance
 from .regression import smooth_l1_loss as smooth_l1_loss
 from .resampling import interpolate as interpolate
 from .resampling import pad as pad
+from .shrinking import glu as glu
+from .shrinking import gumbel_softmax as gumbel_softmax
+from .shrinking import hardshrink as hardshrink
+from .shrinking import rrelu as rrelu
+from .shrinking import softshrink as softshrink
+from .shrinking import threshold as threshold
 from .unfold import channel_shuffle as channel_shuffle
 from .unfold import fold as fold
 from .unfold import pixel_shuffle as pixel_shuffle
