@@ -74,6 +74,11 @@ from .errors import OutOfMemoryError as OutOfMemoryError
 from .errors import OutOfRangeError as OutOfRangeError
 from .errors import ShapeError as ShapeError
 from .errors import TensorliteError as TensorliteError
+from .inspection import can_cast as can_cast
+from .inspection import is_floating_point as is_floating_point
+from .inspection import is_nonzero as is_nonzero
+from .inspection import is_tensor as is_tensor
+from .inspection import numel as numel
 from .io import load as load
 from .io import load_checkpoint as load_checkpoint
 from .io import save as save
@@ -85,14 +90,17 @@ from .ops import add as add
 from .ops import addcdiv as addcdiv
 from .ops import addcmul as addcmul
 from .ops import addmm as addmm
+from .ops import addmv as addmv
 from .ops import all as all
 from .ops import allclose as allclose
 from .ops import amax as amax
 from .ops import amin as amin
+from .ops import aminmax as aminmax
 from .ops import any as any
 from .ops import argmax as argmax
 from .ops import argmin as argmin
 from .ops import argsort as argsort
+from .ops import argwhere as argwhere
 from .ops import asin as asin
 from .ops import asinh as asinh
 from .ops import atan as atan
@@ -101,6 +109,8 @@ from .ops import atanh as atanh
 from .ops import atleast_1d as atleast_1d
 from .ops import atleast_2d as atleast_2d
 from .ops import atleast_3d as atleast_3d
+from .ops import baddbmm as baddbmm
+from .ops import bincount as bincount
 from .ops import bitwise_and as bitwise_and
 from .ops import bitwise_left_shift as bitwise_left_shift
 from .ops import bitwise_not as bitwise_not
@@ -113,9 +123,12 @@ from .ops import broadcast_to as broadcast_to
 from .ops import bucketize as bucketize
 from .ops import cartesian_prod as cartesian_prod
 from .ops import cat as cat
+from .ops import cdist as cdist
 from .ops import ceil as ceil
 from .ops import chunk as chunk
 from .ops import clamp as clamp
+from .ops import clamp_max as clamp_max
+from .ops import clamp_min as clamp_min
 from .ops import clone as clone
 from .ops import column_stack as column_stack
 from .ops import combinations as combinations
@@ -124,14 +137,19 @@ from .ops import conv2d as conv2d
 from .ops import conv_transpose1d as conv_transpose1d
 from .ops import conv_transpose2d as conv_transpose2d
 from .ops import copysign as copysign
+from .ops import corrcoef as corrcoef
 from .ops import cos as cos
 from .ops import cosh as cosh
 from .ops import count_nonzero as count_nonzero
+from .ops import cov as cov
+from .ops import cross as cross
 from .ops import cummax as cummax
 from .ops import cummin as cummin
 from .ops import cumprod as cumprod
 from .ops import cumsum as cumsum
+from .ops import deg2rad as deg2rad
 from .ops import diag as diag
+from .ops import diagflat as diagflat
 from .ops import diagonal as diagonal
 from .ops import diff as diff
 from .ops import div as div
@@ -151,20 +169,29 @@ from .ops import fliplr as fliplr
 from .ops import flipud as flipud
 from .ops import floor as floor
 from .ops import floor_divide as floor_divide
+from .ops import fmax as fmax
+from .ops import fmin as fmin
 from .ops import fmod as fmod
+from .ops import frac as frac
 from .ops import gather as gather
 from .ops import ge as ge
 from .ops import gt as gt
+from .ops import histc as histc
 from .ops import hstack as hstack
 from .ops import imag as imag
 from .ops import index_add as index_add
 from .ops import index_copy as index_copy
 from .ops import index_fill as index_fill
 from .ops import index_select as index_select
+from .ops import inner as inner
 from .ops import isclose as isclose
 from .ops import isfinite as isfinite
+from .ops import isin as isin
 from .ops import isinf as isinf
 from .ops import isnan as isnan
+from .ops import isneginf as isneginf
+from .ops import isposinf as isposinf
+from .ops import kron as kron
 from .ops import kthvalue as kthvalue
 from .ops import le as le
 from .ops import lerp as lerp
@@ -179,6 +206,7 @@ from .ops import logical_and as logical_and
 from .ops import logical_not as logical_not
 from .ops import logical_or as logical_or
 from .ops import logical_xor as logical_xor
+from .ops import logit as logit
 from .ops import logsumexp as logsumexp
 from .ops import lt as lt
 from .ops import masked_fill as masked_fill
@@ -194,9 +222,12 @@ from .ops import min as min
 from .ops import minimum as minimum
 from .ops import mm as mm
 from .ops import movedim as movedim
+from .ops import msort as msort
 from .ops import mul as mul
 from .ops import mv as mv
 from .ops import nan_to_num as nan_to_num
+from .ops import nanmean as nanmean
+from .ops import nansum as nansum
 from .ops import narrow as narrow
 from .ops import ne as ne
 from .ops import neg as neg
@@ -206,6 +237,8 @@ from .ops import outer as outer
 from .ops import permute as permute
 from .ops import pow as pow
 from .ops import prod as prod
+from .ops import quantile as quantile
+from .ops import rad2deg as rad2deg
 from .ops import real as real
 from .ops import reciprocal as reciprocal
 from .ops import relu as relu
@@ -235,6 +268,7 @@ from .ops import square as square
 from .ops import squeeze as squeeze
 from .ops import stack as stack
 from .ops import std as std
+from .ops import std_mean as std_mean
 from .ops import sub as sub
 from .ops import sum as sum
 from .ops import t as t
@@ -256,6 +290,7 @@ from .ops import unflatten as unflatten
 from .ops import unique as unique
 from .ops import unsqueeze as unsqueeze
 from .ops import var as var
+from .ops import var_mean as var_mean
 from .ops import view as view
 from .ops import vstack as vstack
 from .ops import where as where
@@ -300,6 +335,8 @@ if TYPE_CHECKING:
     from .insight.doctor import doctor as doctor
 
 # Other names of the same things, as PyTorch and NumPy have them.
+Size: type[tuple[Any, ...]] = tuple  # as every x.shape is
+absolute = abs
 arccos = acos
 arccosh = acosh
 arcsin = asin
@@ -318,16 +355,23 @@ double = float64
 dtype = DType
 fix = trunc
 float = float32
+ger = outer
+greater = gt
+greater_equal = ge
 half = float16
 int = int32
+less = lt
+less_equal = le
 long = int64
 moveaxis = movedim
 multiply = mul
 negative = neg
+not_equal = ne
 permute_dims = permute
 positive = real
 ravel = flatten
 row_stack = vstack
+sgn = sign
 short = int16
 subtract = sub
 swapaxes = transpose

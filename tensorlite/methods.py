@@ -71,6 +71,15 @@ class Methods:
         ops.cummax, ops.cummin, ops.logcumsumexp, ops.kthvalue, ops.unique)
     fliplr, flipud, rot90, ravel = ops.fliplr, ops.flipud, ops.rot90, ops.flatten
     clone, conj, positive = ops.clone, ops.real, ops.real
+    # composed of these
+    absolute, sgn, ger, clamp_min, clamp_max = ops.abs, ops.sign, ops.outer, ops.clamp_min, ops.clamp_max
+    frac, deg2rad, rad2deg, logit, fmax, fmin = ops.frac, ops.deg2rad, ops.rad2deg, ops.logit, ops.fmax, ops.fmin
+    isposinf, isneginf, baddbmm, addmv, inner, kron, cross = (
+        ops.isposinf, ops.isneginf, ops.baddbmm, ops.addmv, ops.inner, ops.kron, ops.cross)
+    msort, argwhere, diagflat = ops.msort, ops.argwhere, ops.diagflat
+    nansum, nanmean, aminmax, quantile = ops.nansum, ops.nanmean, ops.aminmax, ops.quantile
+    bincount, histc, cov, corrcoef = ops.bincount, ops.histc, ops.cov, ops.corrcoef
+    greater, greater_equal, less, less_equal, not_equal = ops.gt, ops.ge, ops.lt, ops.le, ops.ne
 
     def where(self: Any, condition: Tensor, other: Any) -> Tensor:
         """self where the condition holds, else other."""
@@ -152,6 +161,15 @@ class InPlaceMethods:
     tanh_, sigmoid_, relu_ = _in_place(ops.tanh), _in_place(ops.sigmoid), _in_place(ops.relu)
     floor_, ceil_, round_ = _in_place(ops.floor), _in_place(ops.ceil), _in_place(ops.round)
     clamp_, clip_, lerp_ = _in_place(ops.clamp), _in_place(ops.clamp), _in_place(ops.lerp)
+    clamp_min_, clamp_max_ = _in_place(ops.clamp_min), _in_place(ops.clamp_max)
+    rsqrt_, expm1_, log1p_, log2_, log10_, erf_ = (
+        _in_place(ops.rsqrt), _in_place(ops.expm1), _in_place(ops.log1p), _in_place(ops.log2), _in_place(ops.log10),
+        _in_place(ops.erf))
+    trunc_, frac_, sign_, nan_to_num_, fmod_ = (
+        _in_place(ops.trunc), _in_place(ops.frac), _in_place(ops.sign), _in_place(ops.nan_to_num), _in_place(ops.fmod))
+    cumsum_, cumprod_, addmm_, baddbmm_ = (
+        _in_place(ops.cumsum), _in_place(ops.cumprod), _in_place(ops.addmm), _in_place(ops.baddbmm))
+    subtract_, multiply_, divide_ = _in_place(ops.sub), _in_place(ops.mul), _in_place(ops.div)
     addcmul_, addcdiv_ = _in_place(ops.addcmul), _in_place(ops.addcdiv)
     masked_fill_, tril_, triu_ = _in_place(ops.masked_fill), _in_place(ops.tril), _in_place(ops.triu)
     scatter_, scatter_add_, index_add_ = (

@@ -58,6 +58,7 @@ from cases_norm import NORMS
 from cases_pool import POOLING, WINDOWS
 from cases_recurrent import RECURRENT
 from cases_selecting import SELECTING
+from cases_statistics import STATISTICS
 
 import tensorlite as tl
 from tensorlite import ops
@@ -428,5 +429,6 @@ CASES = [
     *POOLING,
     *RECURRENT,
     *SELECTING,
+    *STATISTICS,
     *WINDOWS,
 ]

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import errors_conv
+import errors_statistics
 import numpy as np
 import pytest
 
@@ -508,6 +509,7 @@ ROWS: dict[str, Row] = {
     "assert_close values": (lambda: testing.assert_close(vector(), tl.tensor([1.0, 2.0, 1.0])),
                             AssertionError, r"1 of 3 values differ, the first at \(1,\): 1.0 and 2.0"),
     **errors_conv.ROWS,
+    **errors_statistics.ROWS,
 }
 for name in ("cuda", "cuda:sim"):
     if name not in testing.devices():

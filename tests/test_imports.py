@@ -26,7 +26,7 @@ LAYERS = (
     ("random",),
     ("autograd",),
     ("ops",),
-    ("creation", "cuda", "inplace", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
+    ("creation", "cuda", "inplace", "inspection", "methods", "numpy_protocol", "printing", "sampling", "tensor"),
     ("nn.functional",),
     ("nn", "optim"),
     ("amp", "capture", "data", "files", "io", "safetensors_format", "utils"),

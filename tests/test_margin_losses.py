@@ -171,9 +171,9 @@ def test_rrelu_draws_slopes_in_training(device: str) -> None:
 
 
 def test_gumbel_softmax(device: str) -> None:
-    logits = tl.tensor([1.0, 3.0, 2.0], device=device).log().expand(6000, 3)
+    logits = tl.tensor([1.0, 3.0, 2.0], device=device).log().expand(1500, 3)
     picked = F.gumbel_softmax(logits, tau=0.5, hard=True)
-    np.testing.assert_allclose(picked.mean(0).cpu().numpy(), [1 / 6, 3 / 6, 2 / 6], atol=0.03)
+    np.testing.assert_allclose(picked.mean(0).cpu().numpy(), [1 / 6, 3 / 6, 2 / 6], atol=0.05)
     assert picked.sum(1).eq(1).all()
     soft = F.gumbel_softmax(logits[:5].contiguous().requires_grad_(), tau=2.0, dim=0)
     np.testing.assert_allclose(soft.sum(0).detach().cpu().numpy(), 1, 1e-6)

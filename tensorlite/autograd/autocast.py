@@ -134,8 +134,9 @@ POLICY: Final[dict[str, Policy]] = {
         "softplus", "softmax", "log_softmax", "acos", "asin", "cosh", "sinh", "tan",
         # losses
         "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div", "mse_loss",
-        "l1_loss", "smooth_l1_loss", "huber_loss", "pairwise_distance", "hinge_embedding_loss", "cosine_embedding_loss",
-        "margin_ranking_loss", "triplet_margin_loss", "soft_margin_loss", "multi_margin_loss", "poisson_nll_loss",
+        "l1_loss", "smooth_l1_loss", "huber_loss", "pairwise_distance", "cdist", "hinge_embedding_loss",
+        "cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "soft_margin_loss", "multi_margin_loss",
+        "poisson_nll_loss",
     ), float32),
     **dict.fromkeys(("dot", "tensordot", "bilinear", "mish", "logsigmoid"), widest),
 }

@@ -15,13 +15,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _is_tensor(x: Any) -> TypeGuard[Tensor]:
+def is_tensor(x: Any) -> TypeGuard[Tensor]:
+    """Whether something is a Tensor."""
     return isinstance(x, Var)
 
 
 def widened(x: Any) -> Any:
     """A float16 or bfloat16 Tensor in float32; anything else as it is."""
-    return x.float() if _is_tensor(x) and x.dtype.is_narrow else x
+    return x.float() if is_tensor(x) and x.dtype.is_narrow else x
 
 
 def computed_wide(function: Callable[P, R]) -> Callable[P, R]:
@@ -29,7 +30,7 @@ def computed_wide(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        kinds = {a.dtype for a in args if _is_tensor(a)}
+        kinds = {a.dtype for a in args if is_tensor(a)}
         if len(kinds) != 1 or not (kind := kinds.pop()).is_narrow:
             return function(*args, **kwargs)
         wide: Any = function
