@@ -62,6 +62,7 @@ class Seen(NamedTuple):
 
     result: Saved
     inputs: tuple[Any, ...]  # Saved, or a number as it came
+    modules: tuple[tuple[str, str], ...]  # the modules that were being called, outermost first: path, and what it is
 
 
 class Node:

@@ -37,15 +37,6 @@ class ModuleNames:
             return join(outer, type(module).__name__)
         return join(label, known[1]) if known[1] else label
 
-    def module(self, path: str) -> Module | None:
-        """The module that has a path; None if it is gone, or was not owned by the outermost one."""
-        label, _, inner = path.partition(".")
-        root = self._roots[label]() if label in self._roots else None
-        try:
-            return None if root is None else root.get_submodule(inner)
-        except AttributeError:
-            return None
-
     def _label(self, module: Module) -> str:
         known = self._labels.get(id(module))
         if known is not None and known[0]() is module:

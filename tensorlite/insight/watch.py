@@ -6,6 +6,7 @@ Contract. Only while such a block is open is anything wrapped, and what other th
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from .exchange import Exchanges
 from .module_names import ModuleNames
 
 _depth: ContextVar[int] = ContextVar("tape", default=0)
-_module: ContextVar[str] = ContextVar("tape_module", default="")
+_modules: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("tape_modules", default=())  # as in Seen
 
 
 class tape:
@@ -74,9 +75,10 @@ class _Watch:
 _watch = _Watch()
 
 
-def module_at(path: str) -> Module | None:
-    """The module that recorded under a path, if it still lives."""
-    return _watch.modules.module(path)
+def _kind(module: Module) -> str:
+    """A module's class and what it was made with: "Linear(5, 16)"."""
+    made_with = re.sub(r"\b(in_features|out_features)=|, bias=True$", "", module.extra_repr())
+    return type(module).__name__ + (f"({made_with})" if made_with else "")
 
 
 def _in_module(call: Callable[..., Any]) -> Any:
@@ -84,14 +86,15 @@ def _in_module(call: Callable[..., Any]) -> Any:
     def module(module: Module, *args: Any, **kwargs: Any) -> Any:
         if not _depth.get():
             return call(module, *args, **kwargs)
-        path = _watch.modules.path(module, _module.get())
-        if not _module.get():
+        outer = _modules.get()
+        path = _watch.modules.path(module, outer[-1][0] if outer else "")
+        if not outer:
             names.learn_model(module, path)
-        token = _module.set(path)
+        token = _modules.set((*outer, (path, _kind(module))))
         try:
             return call(module, *args, **kwargs)
         finally:
-            _module.reset(token)
+            _modules.reset(token)
 
     return module
 
@@ -119,7 +122,8 @@ def _noting_function(record: Any) -> Any:
 
 
 def _note(node: Any, result: Var, inputs: tuple[Any, ...]) -> None:
-    node.trace, node.module = user_line(), _module.get()
-    node.seen = Seen(save(result), tuple(save(x) if isinstance(x, Var) else x for x in inputs))
+    modules = _modules.get()
+    node.trace, node.module = user_line(), modules[-1][0] if modules else ""
+    node.seen = Seen(save(result), tuple(save(x) if isinstance(x, Var) else x for x in inputs), modules)
 
 

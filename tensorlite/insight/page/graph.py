@@ -7,14 +7,11 @@ were kept, the data say so and hold what there is.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ...nn import Module
 from ..records import Input, Record, Tape, Value
-from ..watch import module_at
 from . import boxes, explained, figures
 from .explained import Reference
 from .gradients import Gradients
@@ -68,6 +65,7 @@ class _Graph:
         records = tape.records
         self.boxes = boxes.listed(boxes.arrange([r.module for r in records], [signature(r) for r in records]))
         self.box_of = {item: place for place, box in enumerate(self.boxes) for item in box.operations}
+        self.kinds = dict(module for record in records if record.node.seen for module in record.node.seen.modules)
         self.lines: dict[str, int] = {}
 
     def data(self) -> Data:
@@ -207,9 +205,9 @@ class _Graph:
         return self.lines.setdefault(line, len(self.lines)) if line else None
 
     def _box(self, box: boxes.Listed) -> Data:
-        module = module_at(box.path) if box.kind == boxes.MODULE and box.path else None
         return _filled({"parent": box.outer, "kind": box.kind, "name": box.name, "path": box.path,
-                        "type": _kind(module), "count": box.repetitions})
+                        "type": self.kinds.get(box.path) if box.kind == boxes.MODULE else None,
+                        "count": box.repetitions})
 
 
 def _filled(data: Data) -> Data:
@@ -249,14 +247,6 @@ def signature(record: Record) -> str:
 def _is_plain(value: Any) -> bool:
     """Whether a keyword parameter can be read: a number, a word, or several."""
     return isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
-
-
-def _kind(module: Module | None) -> str:
-    """A module's class and what it was made with: "Linear(5, 16)"."""
-    if module is None:
-        return ""
-    made_with = re.sub(r"\b(in_features|out_features)=|, bias=True$", "", module.extra_repr())
-    return type(module).__name__ + (f"({made_with})" if made_with else "")
 
 
 def _below_model(name: str) -> str:

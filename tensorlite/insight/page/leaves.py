@@ -18,7 +18,8 @@ DRAWN_INSIDE = frozenset({"noise"})  # inputs that are no tensors of the user's
 class Leaf:
     """A tensor that no recorded operation made.
 
-    name    the path of a parameter, the user's variable, or else what the first operation calls it
+    name    the path of a parameter, the user's variable, or else what the first operation calls it if that says more
+            than "x"
     source  the tensor that gets a gradient; None for one that gets none
     users   the operations that it is an input of
     """
@@ -56,7 +57,7 @@ class Leaves:
             key = "array", id(array)
         leaf = self._found.get(key)
         if leaf is None:
-            leaf = self._found[key] = Leaf(value.name or given.label, value, given.source)
+            leaf = self._found[key] = Leaf(value.name or _described(given), value, given.source)
         leaf.users.append(record)
         self._by_input[id(given)] = leaf
 
@@ -70,3 +71,8 @@ class Leaves:
         if base.size != array.size:
             return replace(value, name=f"{name}[…]"), array
         return Value(name, tuple(base.shape), value.dtype, wrap(base, tensor.backend), value.changed), base
+
+
+def _described(given: Input) -> str:
+    """What to call a leaf without a name: "target", "weight"; "input" where the operation says no more than "x"."""
+    return given.label if len(given.label) > 1 and given.label.isidentifier() else "input"

@@ -192,9 +192,12 @@ function inNumbers(formula, model) {
     if (!tensor?.values || tensor.values.length > 8 || !tensor.values.length) return null;
     const text = tensorText(tensor);
     const next = formula[i + 1];
-    const alone = i === 0 && (typeof next !== "string" || !/^[²³ʸ^]/.test(next));
+    const alone = i === 0 && (typeof next !== "string" || !/^[²³ʸ^ᵀ]/.test(next));
     return text.startsWith("−") && !alone ? `(${text})` : text;
   });
+  for (let i = 1; i < words.length; i += 1) { // the transpose of what is written as a transpose
+    if (words[i - 1]?.endsWith("ᵀ") && words[i]?.startsWith("ᵀ")) [words[i - 1], words[i]] = [words[i - 1].slice(0, -1), words[i].slice(1)];
+  }
   return words.includes(null) || !formula.some((part) => typeof part !== "string") ? null : words.join("");
 }
 

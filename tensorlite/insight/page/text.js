@@ -1,4 +1,5 @@
-// Numbers and tensors in words. A vector reads as (1.0, 1.9), a matrix as [[0.5, 0.2], [0.3, 0.7]].
+// Numbers and tensors in words. A vector reads as (1.0, 1.9), a matrix as [[0.5, 0.2], [0.3, 0.7]], a column as
+// (1.0, 1.9)ᵀ, and what holds one number as that number.
 
 const INTEGERS = /^(u?int\d+|bool)$/;
 
@@ -41,11 +42,16 @@ function nested(tensor, digits) {
 
 const listText = (level) => (typeof level === "string" ? level : `[${level.map(listText).join(", ")}]`);
 
+/** A column is written lying down, as (1.0, 1.9)ᵀ. */
+const isColumn = (tensor) => tensor.shape.length === 2 && tensor.shape[1] === 1;
+
 /** A tensor in one line: all of it if it is small, else its size and spread. */
 function tensorText(tensor, digits = 5) {
   if (!tensor) return "";
   if (!tensor.values) return `mean ${numberText(tensor.stats?.mean ?? "nan", undefined, 3)}, ${shapeText(tensor.shape)}`;
   if (tensor.shape.includes(0)) return "empty";
+  if (tensor.values.length === 1) return numberText(tensor.values[0], tensor.dtype, digits);
+  if (isColumn(tensor)) return `${tensorText({ ...tensor, shape: [tensor.values.length] }, digits)}ᵀ`;
   const text = listText(nested(tensor, digits));
   return tensor.shape.length === 1 ? `(${text.slice(1, -1)})` : text;
 }
@@ -54,15 +60,27 @@ function tensorText(tensor, digits = 5) {
 function cardLines(tensor) {
   if (!tensor) return [];
   if (tensor.stats && tensor.stats.min === tensor.stats.max && !tensor.nan && !tensor.inf) return [`all ${numberText(tensor.stats.min, tensor.dtype, 4)}`];
-  const [rows, columns] = tensor.shape.length === 2 ? tensor.shape : [1, tensor.shape[0] ?? 1];
-  if (!tensor.values || tensor.shape.length > 2 || rows > 4 || columns > (rows > 1 ? 4 : 5)) return tensor.bars ? [] : [ends(tensor)];
-  if (tensor.shape.length < 2 || tensor.shape.includes(0)) return [tensorText(tensor, columns > 3 ? 3 : 4)];
-  const words = nested(tensor, columns > 2 ? 3 : 4);
-  const width = Math.max(...words.flat().map((word) => word.length));
-  return words.map((row, i) => {
+  const flat = tensor.shape.length < 2 || isColumn(tensor) || tensor.values?.length === 1;
+  const [rows, columns] = flat ? [1, tensor.shape.reduce((a, b) => a * b, 1)] : tensor.shape;
+  const fits = tensor.values && (flat || tensor.shape.length === 2) && rows <= 4 && columns <= (rows > 1 ? 4 : 5);
+  if (!fits) return tensor.bars ? [] : [ends(tensor)];
+  if (columns === 0 || rows === 0) return ["empty"];
+  const words = alike(tensor, columns > 2 ? 3 : 4);
+  if (flat) return [words.length === 1 ? words[0] : `(${words.join(", ")})${isColumn(tensor) ? "ᵀ" : ""}`];
+  const width = Math.max(...words.map((word) => word.length));
+  return Array.from({ length: rows }, (_, i) => {
+    const row = words.slice(i * columns, (i + 1) * columns);
     const numbers = row.map((word) => (rows > 1 ? word.padStart(width, "\u00a0") : word)).join(", ");
     return `${i ? "\u00a0" : "["}[${numbers}]${i < rows - 1 ? "," : "]"}`;
   });
+}
+
+/** A small tensor's numbers with the same decimals, as many as its largest one needs to show so many digits. */
+function alike(tensor, digits) {
+  const most = Math.max(...tensor.values.map((value) => (typeof value === "number" && Number.isFinite(value) ? Math.abs(value) : 0)));
+  if (INTEGERS.test(tensor.dtype) || most < 1e-3 || most >= 1e5) return tensor.values.map((value) => numberText(value, tensor.dtype, digits));
+  const decimals = Math.max(digits - 1 - Math.floor(Math.log10(most)), 0);
+  return tensor.values.map((value) => (typeof value === "number" ? numberText(Number(value.toFixed(decimals)), tensor.dtype, 9) : numberText(value)));
 }
 
 /** The first numbers of a tensor and the dots after them. */
