@@ -13,7 +13,7 @@ from typing import Any
 
 from ...autograd.op import Op
 from ..cards import Card, card
-from ..records import Record
+from ..records import Record, Value
 from .formulas import Part, parts
 
 LONGEST_ALIAS = 18
@@ -46,9 +46,12 @@ def _parts(known: Card, formula: str, record: Record, references: Mapping[str, R
     if not known.executable:
         return [formula]
     numbers = {**record.node.op.defaults, **record.params,
-               **{given.label: given.value for given in record.inputs if not hasattr(given.value, "shape")}}
+               **{given.label: given.value for given in record.inputs if not isinstance(given.value, Value)}}
     absent = {name: known.missing.get(name, 0.0) for name, value in numbers.items() if value is None}
-    return parts(formula, references, numbers | absent)
+    shapes = {given.label: given.value.shape for given in record.inputs if isinstance(given.value, Value)}
+    if record.result is not None:
+        shapes |= {"out": record.result.shape, "g": record.result.shape}
+    return parts(formula, references, numbers | absent, shapes, known.where)
 
 
 def described(op: Op) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from ..cards.pretty import pretty
 
 Part = str | dict[str, Any]
+Shape = tuple[int, ...]
 _FIRST = 0xA000  # names that stand for tensors while a formula is set: letters of a script that no formula has
 _TOKENS = re.compile("([\ua000-\ua3ff])")
 
@@ -26,15 +27,20 @@ _FOLDED: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 }
 
 
-def parts(formula: str, tensors: Mapping[str, dict[str, Any]], numbers: Mapping[str, Any]) -> list[Part]:
+def parts(formula: str, tensors: Mapping[str, dict[str, Any]], numbers: Mapping[str, Any],
+          shapes: Mapping[str, Shape] | None = None, where: Mapping[str, str] | None = None) -> list[Part]:
     """A formula of the dialect, with references for the tensors and with numbers put in.
+
+    shapes  of the tensors, by which what has no effect on them is left out: rows(x) is x, if x is a matrix
+    where   abbreviations in the formula; those without functions are written out
 
     >>> parts("where(y == 0, 0, g*y*x**(y - 1))", {"g": {"name": "δ"}, "x": {"name": "w"}}, {"y": 2})
     [{'name': 'δ'}, '·2·', {'name': 'w'}]
     """
     listed = list(tensors)
     tokens = {name: chr(_FIRST + i) for i, name in enumerate(listed)}
-    tree = _PutIn(tokens, numbers).visit(ast.parse(formula, mode="eval"))
+    known = {tokens[name]: shape for name, shape in (shapes or {}).items() if name in tokens}
+    tree = _PutIn(tokens, numbers, known, where or {}).visit(ast.parse(formula, mode="eval"))
     text = pretty(ast.unparse(tree))
     return [tensors[listed[ord(piece) - _FIRST]] if _TOKENS.match(piece) else piece
             for piece in _TOKENS.split(text) if piece]
@@ -43,13 +49,20 @@ def parts(formula: str, tensors: Mapping[str, dict[str, Any]], numbers: Mapping[
 class _PutIn(ast.NodeTransformer):
     """Puts names and numbers in, and carries out what can be said at once: 1·x is x, and 2 = 0 is never so."""
 
-    def __init__(self, tokens: Mapping[str, str], numbers: Mapping[str, Any]) -> None:
+    def __init__(self, tokens: Mapping[str, str], numbers: Mapping[str, Any], shapes: Mapping[str, Shape],
+                 where: Mapping[str, str]) -> None:
         self._tokens = tokens
         self._numbers = numbers
+        self._shapes = shapes
+        self._where = where
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         if node.id in self._tokens:
             return ast.Name(self._tokens[node.id], ast.Load())
+        if node.id in self._where:
+            meaning = ast.parse(self._where[node.id], mode="eval").body
+            if not any(isinstance(inner, ast.Call) for inner in ast.walk(meaning)):
+                return self.visit(meaning)  # type: ignore[no-any-return]
         value = self._numbers.get(node.id)
         return ast.Constant(value) if isinstance(value, (int, float)) else node
 
@@ -81,10 +94,27 @@ class _PutIn(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if not (isinstance(node.func, ast.Name) and node.func.id == "where"):
-            return node
-        taken = _constant(node.args[0])
-        return node if taken is None else node.args[1 if taken else 2]
+        match node:
+            case ast.Call(func=ast.Name(id="where"), args=[condition, yes, no]):
+                taken = _constant(condition)
+                return node if taken is None else yes if taken else no
+            case ast.Call(func=ast.Name(id="rows"), args=[rows]) if self._are_matrices(rows):
+                return rows
+            case ast.Call(func=ast.Name(id="expand"), args=[spread, ast.Subscript()]):  # to the shape of an input
+                return spread
+            case ast.Call(func=ast.Name(id="sum_to"), args=[summed, ast.Call(args=[target])]):
+                same = isinstance(summed, ast.Name) and self._shape(summed) is not None and (
+                    self._shape(summed) == self._shape(target))
+                return summed if same else ast.Call(ast.Name("sum", ast.Load()), [summed], [])
+        return node
+
+    def _shape(self, node: ast.expr) -> Shape | None:
+        return self._shapes.get(node.id) if isinstance(node, ast.Name) else None
+
+    def _are_matrices(self, node: ast.expr) -> bool:
+        """Whether all tensors in an expression are known to be matrices."""
+        named = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and _TOKENS.match(inner.id)]
+        return all(len(self._shape(name) or ()) == 2 for name in named)
 
 
 def _constant(node: ast.expr) -> Any:

@@ -162,8 +162,8 @@ class _Graph:
 
     def _references(self, record: Record, inputs: list[Data]) -> dict[str, Reference]:
         """What the formulas of an operation may name: its inputs and its result."""
-        found = {"out": {"name": (record.result and record.result.name) or "out",
-                         "tensor": self.tensors.number(record.value)}}
+        name = (record.result and record.result.name) or _title(record)
+        found = {"out": {"name": name, "tensor": self.tensors.number(record.value)}}
         for given in inputs:
             if "shape" in given:
                 found[given["label"]] = {"name": self._called(given), "tensor": given.get("value")}

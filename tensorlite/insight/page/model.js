@@ -91,6 +91,11 @@ class Model {
     return found;
   }
 
+  /** The operations that use a node, through reshapes too. */
+  usersOf(node) {
+    return node.users.flatMap((user) => (user.passesOn && !this.withReshapes ? this.usersOf(user) : [user]));
+  }
+
   /** Where the gradient of an input ends up, in the shape that it has there: {node, tensor}; no node for a constant. */
   handedOn(user, gradient) {
     let node = user.inputs[gradient.input].node;

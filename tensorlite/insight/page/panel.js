@@ -40,7 +40,7 @@ class Panel {
     for (const gradient of node.gradients ?? []) sections.push(this.#gradient(node, gradient));
     if (card.derivation) sections.push(this.#why(card));
     if (node.inputs.length) sections.push(section("Inputs", this.#inputs(node)));
-    if (node.users.length) sections.push(section("Used by", list(node.users.map((user) => this.#link(user)))));
+    if (node.users.length) sections.push(section("Used by", list(this.model.usersOf(node).map((user) => this.#link(user)))));
     if (node.kind === "op") sections.push(section("Saved for backward", this.#saved(node)));
     if (node.params) sections.push(section("Parameters", facts(Object.entries(node.params))));
     if (card.source) sections.push(folded("The rule in tensorlite", html("pre", {}, html("code", {}, card.source))));
@@ -123,7 +123,7 @@ class Panel {
   }
 
   #link(item) {
-    const text = item.isBox ? item.name : item.name ?? item.title;
+    const text = item.isBox ? item.name : item.name ?? dashed(item.alias?.replace(/^\((.*)\)$/, "$1") ?? item.title);
     return html("button", { class: "link", click: () => this.select(item, "reveal") }, text);
   }
 

@@ -65,7 +65,7 @@ function cardLines(tensor) {
   const fits = tensor.values && (flat || tensor.shape.length === 2) && rows <= 4 && columns <= (rows > 1 ? 4 : 5);
   if (!fits) return tensor.bars ? [] : [ends(tensor)];
   if (columns === 0 || rows === 0) return ["empty"];
-  const words = alike(tensor, columns > 2 ? 3 : 4);
+  const words = alike(tensor, columns < 3 ? 4 : columns < 4 || rows < 2 ? 3 : 2);
   if (flat) return [words.length === 1 ? words[0] : `(${words.join(", ")})${isColumn(tensor) ? "ᵀ" : ""}`];
   const width = Math.max(...words.map((word) => word.length));
   return Array.from({ length: rows }, (_, i) => {
