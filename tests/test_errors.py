@@ -337,6 +337,7 @@ ROWS: dict[str, Row] = {
     "view": (lambda: vector(2, 3).T.view(6), tl.ShapeError, r"does not fit the strides of \(3, 2\); use .reshape"),
     "flatten": (lambda: vector(2, 3).flatten(1, 0), tl.ShapeError, "start_dim 1 lies behind end_dim 0"),
     "expand": (lambda: vector(2, 3).expand(4, 3), tl.ShapeError, r"shape \(2, 3\) cannot expand to \(4, 3\)"),
+    "repeat_interleave": (lambda: vector(2, 3).repeat_interleave(-1, 0), tl.ArgumentError, "must not be negative"),
     "permute": (lambda: vector(2, 3).permute(0), tl.ShapeError, "2 dimensions need an order of as many"),
     "t": (lambda: vector(2, 3, 4).T, tl.ShapeError, "at most 2 dimensions.*use .mT or .permute"),
     "mT": (lambda: vector().mT, tl.ShapeError, "mT: expected at least 2 dimensions"),

@@ -19,7 +19,7 @@ from ..backends import Array, Backend, broadcast_shapes, dimension, normalize_di
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from .elementwise import add, maximum, minimum, where
 from .logic import isnan
-from .movement import _slice, full_like, narrow
+from .movement import _slice, clone, expand, full_like, narrow, reshape, unsqueeze
 from .names import numpy_names
 from .reduce import ValuesIndices, amax, amin, argmax, argmin, require_elements
 from .reduce import any as any_of
@@ -488,9 +488,14 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor, dim: int | None = None) 
     """Each slice of dimension `dim` repeated in place, all equally often or as listed; flattened for dim=None."""
     if dim is None:
         return repeat_interleave(x.flatten(), repeats, 0)
-    counts = repeats.backend.to_numpy(repeats.array) if isinstance(repeats, Var) else repeats
-    n = x.shape[dimension("repeat_interleave", dim, x.shape)]
-    return index_select(x, dim, np.repeat(np.arange(n), counts))
+    dim = dimension("repeat_interleave", dim, x.shape)
+    if isinstance(repeats, Var):
+        return index_select(x, dim, np.repeat(np.arange(x.shape[dim]), repeats.backend.to_numpy(repeats.array)))
+    if repeats < 0:
+        raise ArgumentError(f"repeat_interleave: repeats must not be negative, got {repeats}")
+    before, after = x.shape[:dim + 1], x.shape[dim + 1:]
+    spread = expand(unsqueeze(x, dim + 1), (*before, repeats, *after))
+    return reshape(clone(spread), (*before[:-1], before[-1] * repeats, *after))
 
 
 @numpy_names

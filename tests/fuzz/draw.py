@@ -47,6 +47,7 @@ class Draw:
         self.rng.seed(self.seed * 1_000_000_007 + number)
         rng = self.rng.random()
         self.kind = "smooth" if rng < 0.5 else "ties" if rng < 0.75 else "wide" if rng < 0.85 else "special"
+        self.large = self.rng.random() < 0.3
         return self
 
     def chance(self, p: float) -> bool:
@@ -62,7 +63,11 @@ class Draw:
     # --- shapes
 
     def size(self) -> int:
-        return self.pick((0, 1, 1, 2, 2, 3, 3, 4, 5)) if not self.chance(0.02) else self.int(6, 40)
+        """Mostly small; once in a while a larger one, but one in a case."""
+        if self.large and self.chance(0.1):
+            self.large = False
+            return self.int(6, 40)
+        return self.pick((0, 1, 1, 2, 2, 3, 3, 4, 5))
 
     def shape(self, least: int = 0, most: int = 4, empty: bool = True) -> Shape:
         sizes = tuple(self.size() for _ in range(self.int(least, most)))
