@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fuzz.captured import Capture
+from fuzz.graphs import Graphs
+from fuzz.indexing import Indexing
+from fuzz.modules import Modules
 from fuzz.ops import Ops
+from fuzz.optimizers import Optimizers
 
 import tensorlite as tl
 
-GENERATORS: dict[str, Any] = {"ops": Ops}
+GENERATORS: dict[str, Any] = {g.name: g for g in (Ops, Graphs, Indexing, Capture, Modules, Optimizers)}
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:

@@ -31,6 +31,16 @@ def array_of(tensor: Any) -> np.ndarray:
     return tensor.numpy(force=True)  # type: ignore[no-any-return]
 
 
+def worst(a: np.ndarray, b: np.ndarray) -> str:
+    """Small arrays as they are; of others the place where they are furthest apart."""
+    if a.size <= 12:
+        return f"{a.tolist()}, PyTorch {b.tolist()}"
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    place = np.unravel_index(int(np.nan_to_num(apart, nan=np.inf).argmax()), a.shape)
+    return f"{a[place]} at {tuple(map(int, place))}, PyTorch {b[place]}"
+
+
 def dtype_of(tensor: Any) -> str:
     return str(tensor.dtype).partition(".")[2]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from fuzz.calls import FLOATS, Leaf
-from fuzz.compare import agree, array_of, dtype_of
+from fuzz.compare import agree, array_of, dtype_of, worst
 from fuzz.derive import WEIGHTS
 from fuzz.draw import Draw, Shape
 from fuzz.tally import Failure, Tally
@@ -175,7 +175,7 @@ class Indexing:
         x, y = array_of(a if self.device == "cpu" else a.cpu()), array_of(b)
         if dtype_of(a) != dtype_of(b) or x.shape != y.shape:
             return f"{what}: {a.dtype} {x.shape}, PyTorch {b.dtype} {y.shape}"
-        return None if agree(x, y, dtype_of(b), exact, 1.0) else f"{what}: {x}\n# PyTorch: {y}"
+        return None if agree(x, y, dtype_of(b), exact, 1.0) else f"{what}: {worst(x, y)}"
 
 
 def unrepeated(part: Any, n: int) -> Any:
