@@ -87,7 +87,7 @@ def _pow_x(g: Any, x: Any, y: Any) -> Any:
 
 
 def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
-    base = x if isinstance(x, Var) else add(mul(y, 0.0), x)
+    base = x if isinstance(x, Var) else full_like(y, x)
     settled = logical_and(eq(base, 0), ge(y, 0))
     return mul(g, where(settled, 0.0, mul(out, log(where(settled, 1.0, base)))))
 
