@@ -12,9 +12,9 @@ from doctors import data, line_of, mlp, only, train
 
 import tensorlite as tl
 from tensorlite import nn, optim
-from tensorlite.insight.doctor.check import CANNOT_OVERFIT
 from tensorlite.insight.doctor.errors import NAMES
 from tensorlite.insight.doctor.rules import RULES
+from tensorlite.insight.doctor.trial import CANNOT_OVERFIT
 from tensorlite.nn import functional as F
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -560,6 +560,16 @@ def test_masks_of_inf_are_no_fault() -> None:
     assert not len(report), report
 
 
+def test_nan_that_was_made_without_being_recorded() -> None:
+    def loss(p: tl.Tensor, y: tl.Tensor) -> tl.Tensor:
+        weights = (y - 1).float().log()
+        return (F.cross_entropy(p, y, reduction="none") * weights).mean()
+
+    found = only(train(mlp(), loss, steps=1), "not-finite")
+    assert "of the result of log at" in found.seen and "weights = (y - 1).float().log()" in found.seen
+    assert "log1p" in found.fix and "* weights" in line_of(found)
+
+
 def test_a_row_that_is_masked_altogether() -> None:
     def loss(p: tl.Tensor, y: tl.Tensor) -> tl.Tensor:
         masked = p.masked_fill((y == 0).unsqueeze(1), -math.inf)
@@ -600,7 +610,7 @@ def test_weights_that_overflowed_in_a_step() -> None:
 
 
 def test_a_scaler_that_skips_every_step() -> None:
-    model, (x, y) = mlp(), data()
+    model, x = mlp(), data()[0]
     optimizer, scaler = optim.SGD(model.parameters(), lr=0.05), tl.amp.GradScaler("cpu")
     with tl.doctor(quiet=True) as d:
         for _ in range(12):

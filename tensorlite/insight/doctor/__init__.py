@@ -14,12 +14,12 @@ from typing import Self, TextIO
 
 from ...errors import ArgumentError, TensorliteError
 from . import instruments
-from .check import check as _check
-from .check import known_rules
 from .errors import FAILED, explain
 from .report import Finding as Finding
 from .report import Report as Report
 from .rules import RULES
+from .trial import check as check
+from .trial import known_rules
 from .watch import Watch
 
 
@@ -45,7 +45,7 @@ class doctor:
     [('no-zero-grad', 'error')]
     """
 
-    check = staticmethod(_check)
+    check = staticmethod(check)
 
     def __init__(self, *, ignore: Iterable[str] = (), every: int = 1, file: TextIO | None = None,
                  quiet: bool = False) -> None:

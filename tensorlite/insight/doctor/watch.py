@@ -48,6 +48,7 @@ class Root:
     def __init__(self, module: Module, label: str) -> None:
         self.ref = weakref.ref(module)
         self.label = label
+        self.has_parameters = any(True for _ in module.parameters())
         self.recorded = 0  # calls with gradients
         self.training = module.training  # at the last of these
         self.place: Place | None = None  # and where that was
@@ -191,11 +192,11 @@ class Watch:
     @property
     def is_outside_models(self) -> bool:
         """Whether no module with parameters is being called: it may be one that computes a loss."""
-        return self._root is None or not any(True for _ in self._root.parameters())
+        return self._root is None or not self._root.has_parameters
 
     def models(self) -> list[Root]:
         """The models with parameters that were called with gradients."""
-        return [root for root in self.roots.values() if root.recorded and any(True for _ in root.parameters())]
+        return [root for root in self.roots.values() if root.recorded and root.has_parameters]
 
     def name_of(self, parameter: Var) -> str:
         """The path of a parameter in its model."""

@@ -44,7 +44,8 @@ class _Bad(NamedTuple):
     is_nan: bool
     from_nan: bool
     from_inf: bool
-    source: str  # of NaN or inf among the inputs that no operation made
+    source: str  # of NaN or inf among the inputs, where it is none of the recorded operations
+    made_by: str = ""  # the operation that is the source
 
 
 class NotFinite(Rule):
@@ -70,25 +71,27 @@ class NotFinite(Rule):
         if not is_nan and not has_inf(call.out):
             return
         from_nan, from_inf = any(map(has_nan, call.tensors)), any(map(has_inf, call.tensors))
-        source = self._source(call.tensors) if from_nan or from_inf else ""
-        bad = _Bad(call.op, call.place, is_nan, from_nan, from_inf, source)
+        source, made_by = self._source(call.tensors) if from_nan or from_inf else ("", "")
+        bad = _Bad(call.op, call.place, is_nan, from_nan, from_inf, source, made_by)
         if call.out._node is not None:
             self._bad[call.out._node] = bad
         else:
             self._loose = {key: value for key, value in self._loose.items() if value[0]() is not None}
             self._loose[id(call.out)] = weakref.ref(call.out), bad
 
-    def _source(self, inputs: list[Tensor]) -> str:
+    def _source(self, inputs: list[Tensor]) -> tuple[str, str]:
         for x in inputs:
             if x._node is None and (has_nan(x) or has_inf(x)):
                 known = self._loose.get(id(x))
                 if known is not None and known[0]() is x:
-                    return known[1].source or f"{known[1].call} at {known[1].place}"
+                    before = known[1]
+                    made = f"the result of {before.call} at {before.place}"
+                    return before.source or made, before.made_by or before.call
                 what = "NaN" if has_nan(x) else "inf"
                 if x._requires_grad:
-                    return f"{self.watch.name_of(x)} holds {what} already, since the step before"
-                return f"the data holds {what}: a tensor of shape {tuple(x.shape)} that was given to it"
-        return ""
+                    return f"{self.watch.name_of(x)} holds {what} already, since the step before", ""
+                return f"the data holds {what}: a tensor of shape {tuple(x.shape)} that was given to it", ""
+        return "", ""
 
     def rule(self, node: Node, g: Any, results: list[tuple[int, Any]]) -> None:
         if self._backwards is not None or not isinstance(g, Tensor) or has_nan(g) or has_inf(g):
@@ -133,7 +136,7 @@ class NotFinite(Rule):
         seen = f"the loss is {kind}. The first {kind} was made by {first.call}"
         cause = first
         if first.source:
-            seen += f", because {first.source}." if "holds" in first.source else f", of the result of {first.source}."
+            seen += f", of {first.source}." if first.made_by else f", because {first.source}."
         elif first.from_inf:
             cause = next((bad for bad in path if not bad.is_nan and not bad.from_inf and bad.call not in _MASKS), first)
             seen += f", of the inf that {cause.call} made at {cause.place}." if cause is not first else ", of inf."
@@ -159,6 +162,8 @@ class NotFinite(Rule):
 
 
 def _cure(bad: _Bad) -> str:
+    if bad.made_by:
+        return _CURES.get(bad.made_by, f"look at what {bad.made_by} is given there") + "."
     if "data holds" in bad.source:
         return "clean the data: leave such samples out, or fill what is missing."
     if "holds" in bad.source:

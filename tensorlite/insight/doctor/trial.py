@@ -198,5 +198,3 @@ def _undisturbed(model: Module) -> Iterator[None]:
         if numpy_state is not None:
             np.random.set_state(numpy_state)
 
-
-__all__ = ["CANNOT_OVERFIT", "check", "known_rules"]
