@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import os
 import random
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,6 +156,16 @@ def test_a_report() -> None:
     report = Report(findings, "no time")
     assert [finding.severity for finding in report] == ["error", "warning", "note"] and not report.ok
     assert str(report).splitlines()[:3] == ["doctor: 3 findings in no time", "", "error: a"]
+
+
+def test_the_session_of_the_page(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n# train.py\n")[2].partition("```")[0]
+    (tmp_path / "train.py").write_text(program)
+    path = {**os.environ, "PYTHONPATH": str(Path(tl.__file__).parents[1])}
+    finished = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=path, capture_output=True, text=True,
+                              check=True)
+    assert finished.stdout.replace(f"{tmp_path}/", "") == page.partition("```text\n")[2].partition("```")[0]
 
 
 def test_rules_that_are_not_wanted() -> None:
