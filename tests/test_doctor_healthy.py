@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doctor_programs import PROGRAMS
 
 import tensorlite as tl
 from tensorlite import nn, optim
@@ -206,6 +207,13 @@ def test_float16_overflow_that_a_scaler_catches() -> None:
             scaler.step(optimizer)
             scaler.update()
     assert scaler.get_scale() < 2.0**22
+    assert not len(d.report), d.report
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs(program: Callable[[], None]) -> None:
+    with tl.doctor(quiet=True) as d:
+        program()
     assert not len(d.report), d.report
 
 

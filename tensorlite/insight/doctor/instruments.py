@@ -170,11 +170,11 @@ def _grad(walk: Call) -> Call:
 
 
 def _in_backward() -> Watch | None:
-    """The Watch of this thread, in the midst of a backward that it sees."""
+    """The Watch of this thread, in the midst of a backward that it sees; one that is taken in steps hides nothing."""
     if not _here.watches or recording.here() is not None:
         return None
     watch = _here.watches[-1]
-    return watch if watch.hidden == 1 else None
+    return watch if watch.hidden <= 1 else None
 
 
 def _gradients(gradients: Call) -> Call:
@@ -199,6 +199,7 @@ def _accumulate(accumulate: Call) -> Call:
             accumulate(sums, create_graph)
             return
         leaves = list(sums)
+        watch.backwards += not watch.hidden
         watch.tell("arriving", leaves)
         accumulate(sums, create_graph)
         watch.tell("arrived", leaves)
