@@ -30,9 +30,10 @@ from .watch import Watch
 
 CANNOT_OVERFIT: Final = "cannot-overfit"
 
-# A network that can learn at all halves the loss on one batch in a hundred steps of Adam; large texts at least get from
-# ln C to 0.8 of it. What can do no better than to guess stays above 0.97.
-LEARNED: Final = 0.9
+# A network that can learn at all halves the loss on one batch in a hundred steps of Adam; even four neurons get random
+# labels of 200 samples to 0.9 of it. What can do no better than to guess stays above 0.96.
+LEARNED: Final = 0.95
+BROUGHT_NOTHING: Final = 0.999  # SGD at 0.01, a usual first try, gets to 0.99 in 50 steps where it is slowest
 RATES: Final = (1e-3, 1e-2)  # tried with Adam, if the optimizer given does not get there
 
 # Gradient times parameters, against the loss: where it is this small the model has come to its end on this batch.
@@ -169,7 +170,7 @@ def _only_with_adam(trial: _Trial, first: float, best: float, lr: float, share: 
                     place: Place) -> list[Finding]:
     name = type(trial.given).__name__
     rate = trial.given.param_groups[0]["lr"] if trial.given is not None else 0.0
-    if best > 1 - (1 - LEARNED) / 10:
+    if best > BROUGHT_NOTHING:
         return [Finding("learning-rate", "warning",
                         f"{steps} steps of {name} with lr={float(rate):g} bring the loss of one batch from {first:.3g} "
                         f"to {best * first:.3g} at best; Adam at {lr:g} gets to {share * first:.3g}.",
