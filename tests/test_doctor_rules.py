@@ -484,6 +484,22 @@ def test_vanishing_gradients() -> None:
     assert not train(deep(nn.Tanh)).of("vanishing-gradients")
 
 
+def test_branches_and_heads_that_start_at_zero() -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch, self.head = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 10)), nn.Linear(10, 3)
+            for layer in (self.branch[2], self.head):
+                nn.init.zeros_(layer.weight)
+
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            return self.head(x + self.branch(x))
+
+    model = Branch()
+    report = train(model, optimizer=optim.Adam(model.parameters(), lr=1e-6), steps=4)
+    assert not len(report), report
+
+
 def test_exploding_gradients() -> None:
     model = deep(nn.ReLU)
     for layer in model[::2]:

@@ -12,9 +12,10 @@ from ..report import ERROR
 from ..watch import Change, Rule, Step
 
 # A layer's gradient (root mean square) against that of the layer where it is largest. Healthy networks of any depth
-# keep within a few hundredths, embeddings of rare words within a thousandth; ten sigmoids reach 1e-8.
-VANISHING: Final = 1e-5
-VANISHING_STEPS: Final = 3  # a branch that starts at zero hands on no gradient in its first step
+# keep within a few hundredths, embeddings of rare words within a thousandth; ten sigmoids reach 1e-8. What gets exactly
+# none in its first step lies behind a layer that starts at zero, and comes to life with that.
+VANISHING: Final = 1e-6
+VANISHING_STEPS: Final = 3
 
 # Length of the gradient against that of the parameters. Losses that are sums over a batch of images reach 1e3.
 EXPLODING: Final = 1e5
@@ -48,6 +49,7 @@ class Vanishing(Rule):
         super().__init__(watch)
         self._largest: dict[str, float] = {}  # by parameter: its share of the largest, in its best step
         self._steps: dict[str, int] = {}
+        self._sleeping: set[str] = set()  # those without any gradient in their first step
         self._best: tuple[str, float] = "", 0.0
         self._place: Place | None = None
 
@@ -59,12 +61,14 @@ class Vanishing(Rule):
         self._place = step.place
         self._best = max(sizes.items(), key=lambda item: item[1])
         for name, size in sizes.items():
+            if name not in self._steps and not size:
+                self._sleeping.add(name)
             self._largest[name] = max(self._largest.get(name, 0.0), size / top)
             self._steps[name] = self._steps.get(name, 0) + 1
 
     def end(self) -> None:
         weak = {name: share for name, share in self._largest.items()
-                if share < VANISHING and self._steps[name] >= VANISHING_STEPS}
+                if share < VANISHING and self._steps[name] >= VANISHING_STEPS and name not in self._sleeping}
         if weak:
             listed = ", ".join(f"{name} ({share:.1g})" for name, share in list(weak.items())[:3])
             more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
