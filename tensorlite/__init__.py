@@ -399,9 +399,6 @@ _LAZY = {
     "show_config": "backends.config",
     "tape": "insight",
 }
-_LAZY = {"compile_kernels": "backends.cpu_compiled", "doctor": "insight.doctor", "kernel": "custom",
-         "profile": "insight", "set_flush_denormal": "backends.cpu_compiled", "show_config": "backends.config",
-         "tape": "insight"}
 
 
 def __getattr__(name: str) -> Any:

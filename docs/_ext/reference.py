@@ -54,6 +54,7 @@ def pages() -> list[Page]:
     """All pages, in the order of the table of contents."""
     from tensorlite import amp, autograd, cuda, data, errors, insight, random, simulator, testing
     from tensorlite.data import transforms
+    from tensorlite.insight import doctor
 
     math = ("ops.elementwise", "ops.activation", "ops.logic")
     sums = ("ops.reduce", "ops.order", "ops.matmul", "ops.einsum", "ops.fused")
@@ -76,7 +77,8 @@ def pages() -> list[Page]:
         Page("transforms", "Transforms of images: data.transforms", public(transforms, "tl.data.transforms")),
         Page("capture", "Capture and mixed precision",
              [*public(tl, "tl", comes_from("capture", "amp")), *public(amp, "tl.amp")]),
-        Page("insight", "Insight: what makes it visible", public(insight, "tl.insight")),
+        Page("insight", "Insight: what makes it visible",
+             [*public(insight, "tl.insight"), *public(doctor, "tl.insight.doctor")]),
         Page("io", "Saving and loading", public(tl, "tl", comes_from("io", "safetensors_format"))),
         Page("random", "Random numbers", public(random, "tl.random", comes_from("random"))),
         Page("dtypes", "Dtypes, devices, errors",
