@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -293,11 +294,25 @@ def test_a_captured_forward_is_looked_into() -> None:
     with tl.no_grad():
         for _ in range(4):
             model(x)
-    replays = vars(model)["_captured_" + Net.forward.name].stats().replays
-    found = model.summary(x)
-    assert replays == 2 == vars(model)["_captured_" + Net.forward.name].stats().replays
+    captured = vars(model)["_captured_" + Net.forward.name]
+    before = captured.stats()
+    for _ in range(3):  # of its own, the second call would be a recording, and the third a replay
+        found = model.summary(x)
+    assert before.replays == 2 and captured.stats() == before
     assert found.flops == fresh.flops == 2 * 4 * 3 * 2
     assert found.saved_bytes == fresh.saved_bytes == 4 * 2 * 4
+
+
+def test_what_other_threads_compute_is_not_counted() -> None:
+    class Net(nn.Module):
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            other = threading.Thread(target=lambda: x @ x)
+            other.start()
+            other.join()
+            return x
+
+    found = Net().summary(tl.ones(4, 4))
+    assert found.flops == found.filled_bytes == 0
 
 
 def test_an_attribute_may_be_called_summary() -> None:

@@ -94,7 +94,6 @@ def test_what_is_written_is_of_the_moment(tmp_path: Path) -> None:
     with tl.SummaryWriter(tmp_path) as writer:
         for step in range(4):
             writer.add_histogram("x", x, step)
-            writer.add_embedding(x.reshape(2, 2), tag=f"e{step}")
             x += 1.0
     assert [v.histo.sum for _, v in values(tmp_path)["x"]] == [0.0, 4.0, 8.0, 12.0]
 

@@ -155,7 +155,7 @@ def as_numpy(x: Any) -> np.ndarray:
     """A tensor of any device, a list of tensors, or an array, as a NumPy array; 16-bit floats as float32."""
     if isinstance(x, Tensor):
         x = x.detach().float() if x.dtype.is_narrow else x.detach()
-        array: np.ndarray = x.cpu().numpy().copy()  # written later, when the tensor may hold something else
+        array: np.ndarray = x.cpu().numpy()
         return array
     if isinstance(x, (list, tuple)):
         return np.stack([as_numpy(item) for item in x])
