@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,7 @@ class Witness:
         self.formulas: set[str] = set()  # names of the ops whose formula was compared
         self.derivatives: set[tuple[str, str]] = set()
         self.wrong: dict[tuple[str, str], str] = {}
+        self.seen: Counter[str] = Counter()
         self.looking = True
 
     def __enter__(self) -> Witness:
@@ -49,7 +51,7 @@ class Witness:
     def watch(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         out = self.call(op, *inputs, **params)
         card = self.cards.get(op.name)
-        if self.looking and card is not None and card.executable:
+        if self.looking and card is not None and card.executable and self.is_new(op, inputs, params):
             self.looking = False
             try:
                 self.compare(op, card, inputs, {**op.defaults, **params}, out)
@@ -58,6 +60,13 @@ class Witness:
             finally:
                 self.looking = True
         return out
+
+    def is_new(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> bool:
+        """Whether a call is one of the first two that differ only by the values in their inputs."""
+        kinds = [(x.shape, x.dtype, x.requires_grad) if isinstance(x, Var) else x for x in inputs]
+        key = f"{op.name} {kinds} {params}"
+        self.seen[key] += 1
+        return self.seen[key] <= 2
 
     def compare(self, op: Op, card: Card, inputs: tuple[Any, ...], params: dict[str, Any], out: Any) -> None:
         values = {**named(op, [array(x) for x in inputs]), **params,

@@ -31,7 +31,7 @@ CARDS = (
     composed("mish", "input*t", "softplus tanh mul",
              "Product rule: t + x·t'. Chain rule: t' = (1 - t²)·softplus'(x) = (1 - t²)·σ(x).",
              {"input": "g*(t + input*(1 - t**2)*sigmoid(input))"}, where={"t": "tanh(softplus(input))"}),
-    composed("prelu", "where(input > 0, input, channel(weight, input)*input)", "relu clamp mul add reshape",
+    composed("prelu", "where(input > 0, input, channel(weight, input)*input)", "where mul reshape",
              "A leaky_relu whose slope is learned: it gets Σ g·x over the elements left of 0.",
              {"input": "g*where(input > 0, 1, channel(weight, input))",
               "weight": "channel_sum(where(input > 0, 0, g*input))"}, "the left branch's slope at 0"),
@@ -74,7 +74,7 @@ CARDS = (
              "For p = 2: n = ‖x‖, out = x/n; quotient rule: g/n - x·Σ(g·x)/n³ = (g - out·Σ g·out)/n.\n"
              "What only makes x longer changes nothing, so the part of g along x goes away.",
              {"input": "(g - out*sum(g*out))/max(sum(input**2)**0.5, eps)"}),
-    composed("cosine_similarity", "x₁·x₂ / (max(‖x₁‖, eps)·max(‖x₂‖, eps))", "norm clamp div mul sum",
+    composed("cosine_similarity", "x₁·x₂ / (max(‖x₁‖, eps)·max(‖x₂‖, eps))", "expand norm clamp div mul sum",
              "The product of two normalised vectors: see normalize and mul."),
     composed("pairwise_distance", "‖x₁ - x₂ + eps‖ₚ", "sub add norm",
              "See norm: for p = 2 the unit vector along x₁ - x₂."),
