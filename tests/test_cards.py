@@ -322,14 +322,21 @@ LIES = {
 
 @pytest.fixture(scope="module")
 def misled() -> Witness:
-    cards = {name: CARDS[name] for name, _ in LIES}
-    for (name, argument), lie in LIES.items():
-        cards[name] = replace(cards[name], derivatives={**cards[name].derivatives, argument: lie})
+    """What is found where all cards lie: these in a way that students do, all others by adding a little."""
+    cards = {}
+    for name, card in CARDS.items():
+        lies = {argument: LIES.get((name, argument), f"({formula}) + 0.01*total(abs(g))")
+                for argument, formula in card.derivatives.items()}
+        cards[name] = replace(card, derivatives=lies)
     cards["tanh"] = replace(CARDS["tanh"], formula="2*sigmoid(x) - 1")
     return run_rows(Witness(cards))
 
 
 def test_planted_wrong_formulas_are_found(misled: Witness) -> None:
-    found = {(name, "raised" if (name, "raised") in misled.wrong else argument) for name, argument in misled.wrong}
-    assert {name for name, _ in found} == {name for name, _ in LIES} | {"tanh"}
-    assert ("tanh", "formula") in found and ("exp", "x") in found
+    told = {(card.name, argument) for card in CARDS.values() for argument in card.derivatives
+            if card.executable and card.name in DIFFERENTIABLE_OPS and card.name != "tanh"}
+    raised = {(name, argument) for name, argument in told if (name, "raised") in misled.wrong}
+    assert told - raised - set(misled.wrong) == set()
+    assert {name for name, _ in raised} <= {"matmul", "cat"}  # what does not even fit
+    assert ("tanh", "formula") in misled.wrong
+    assert [what for what in misled.wrong if what[1] == "formula"] == [("tanh", "formula")]

@@ -113,7 +113,7 @@ CARDS = (
     composed("masked_fill", "where(mask, value, x)", "where", "What was filled is a constant: 0. The rest is a copy.",
              {"x": "where(mask, 0, g)"}),
     composed("masked_scatter", "the source's elements, in order, where the mask holds",
-             "cat cumsum expand index reshape slice sub where", "See where and index."),
+             "cat cumsum expand index reshape slice where", "See where and index."),
     composed("tril", "x below a diagonal, else 0", "where", "See where: g below the diagonal, else 0."),
     composed("triu", "x above a diagonal, else 0", "where", "See where: g above the diagonal, else 0."),
     # shapes
