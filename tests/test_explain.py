@@ -201,12 +201,31 @@ def test_every_kernel_whose_flops_are_counted_is_explained() -> None:
 # --- the audit, the page, the typesetting ----------------------------------------------------------------------------
 
 
-def test_the_row_of_the_audit_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"op": "exp", "dtype": "float32", "device": "cpu", "forward_ulp": 0.75, "gradient_error": 1e-9, "note": ""}
-    monkeypatch.setattr(explain_facts, "_audit", lambda: [row, {**row, "op": "log"}])
-    assert "float32 on cpu: forward ulp 0.75, gradient error 1e-09" in repr(tl.explain("exp"))
-    assert repr(tl.explain("exp")).count("float32 on cpu") == 1
+def test_the_rows_of_the_audit_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"op": "exp", "dtype": "float32", "device": "cpu", "forward_ulp": 0.5, "gradient_error": 2, "note": "libm",
+           "double_gradient": "ok", "parity": {"values": "same", "nan": "same"}, "captured": "same"}
+    other = {**row, "device": "cuda:sim", "forward_ulp": None, "gradient_error": None,
+             "parity": {"values": "same", "nan": "differs"}}
+    monkeypatch.setattr(explain_facts, "_audit", lambda: [row, other, {**row, "op": "log"}])
+    text = repr(tl.explain("exp"))
+    (head,) = [line for line in text.splitlines() if "dtype" in line and "ulp" in line]
+    assert head.split() == ["dtype", "device", "ulp", "gradient", "second", "PyTorch", "captured", "why"]
+    lines = [line.split() for line in text.splitlines() if line.strip().startswith("float32 ")]
+    assert lines == [["float32", "cpu", "0.5", "2", "ok", "same", "same", "libm"],
+                     ["float32", "cuda:sim", "∞", "ok", "same:", "values;", "differs:", "nan", "same", "libm"]]
     assert "not audited" in repr(tl.explain("sqrt"))
+    check_html(tl.explain("exp")._repr_html_())
+
+
+def test_the_audit_that_is_shown_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text('{"environment": {}, "rows": [{"op": "exp", "dtype": "float16"}]}')
+    monkeypatch.setattr(explain_facts.resources, "files", lambda package: tmp_path)
+    explain_facts._audit.cache_clear()
+    assert explain_facts.audit_of("exp") == [{"op": "exp", "dtype": "float16"}]
+    (tmp_path / "audit.json").unlink()
+    explain_facts._audit.cache_clear()
+    assert explain_facts.audit_of("exp") == []
+    explain_facts._audit.cache_clear()
 
 
 class Reader(html.parser.HTMLParser):

@@ -31,6 +31,7 @@ from .explain_facts import audit_of, costs_of, dtypes_of
 from .explain_page import page
 from .explain_plot import plot
 from .explain_sources import Source, cpu_kernel, cuda_kernel, forward_of, is_compiled, kernels_of, rules_of
+from .tables import table
 
 _WIDTH = 100
 
@@ -241,17 +242,32 @@ def _sources(op: Op | None) -> Iterator[Part]:
 
 
 def _audit(name: str) -> Part:
-    rows = audit_of(name)
+    rows = audit_of(name.removeprefix("F."))
     if not rows:
         return Part("audit", ["not audited"], [])
-    return Part("audit", [_audit_line(row) for row in rows], [])
+    columns = [column for column in _AUDITED if any(_cell(column, row) for row in rows)]
+    lines = table([title for _, title in columns], [[_cell(column, row) for column in columns] for row in rows],
+                  "<" * len(columns))
+    return Part("audit", [], [Source("docs/audit.md says what the columns mean", "\n".join(lines))])
 
 
-def _audit_line(row: dict[str, Any]) -> str:
-    shown = {key: value for key, value in row.items() if key not in ("op", "dtype", "device")}
-    told = {key: value for key, value in shown.items() if value not in (None, "")}
-    return f"{row.get('dtype')} on {row.get('device')}: " + ", ".join(
-        f"{key.replace('_', ' ')} {value}" for key, value in told.items())
+_AUDITED = [("dtype", "dtype"), ("device", "device"), ("forward_ulp", "ulp"), ("forward_ulp_of_terms", "ulp of terms"),
+            ("gradient_error", "gradient"), ("double_gradient", "second"), ("parity", "PyTorch"),
+            ("captured", "captured"), ("note", "why")]
+
+
+def _cell(column: tuple[str, str], row: dict[str, Any]) -> str:
+    """A figure of the audit as a word; of the comparison with PyTorch the outcomes, and where they were."""
+    value = row.get(column[0])
+    if isinstance(value, dict):
+        outcomes: dict[str, list[str]] = {}
+        for what, outcome in value.items():
+            outcomes.setdefault(str(outcome), []).append(what)
+        alike = len(outcomes) == 1
+        return "; ".join(outcome if alike else f"{outcome}: {', '.join(of)}" for outcome, of in outcomes.items())
+    if value is None:
+        return "∞" if column[0].startswith("forward") and column[0] in row else ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------------
