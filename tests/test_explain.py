@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_cards import CARDS, DIFFERENTIABLE_OPS, run_rows
 
@@ -91,11 +92,50 @@ def test_a_composed_function_says_of_what_it_is_made() -> None:
     assert "made of      sub, square, mean, sum" in text and "∂L/∂input = 2·d·s" in text
 
 
+def test_nodes_of_a_users_functions_are_refused_in_words() -> None:
+    node = Cube.apply(x).grad_fn
+    with pytest.raises(tl.ArgumentError, match="is a result of your autograd.Function"):
+        tl.explain(node)
+
+
 @pytest.mark.parametrize("name", sorted(CARDS))
 def test_every_card_can_be_shown(name: str) -> None:
     explanation = tl.explain(name)
     assert CARDS[name].derivation.split()[0] in repr(explanation)
     check_html(explanation._repr_html_())
+
+
+def doubled(x: np.ndarray) -> np.ndarray:
+    """2x."""
+    return 2 * x
+
+
+def test_an_operation_of_a_user_says_what_is_known_of_it() -> None:
+    relu = tl.kernel("relu_of_mine", "x + x", reference=doubled, derivative=lambda g: g * 2)
+    relu.name = "relu"  # a name that the library has
+    text = repr(tl.explain(relu(x).grad_fn))
+    for piece in ("out = 2x.", "∂L/∂x = by the rule below", "lambda g: g * 2", "return 2 * x", "# test_explain.py:"):
+        assert piece in text, piece
+    assert "max(x, 0)" not in text
+
+
+class Cube(tl.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: tl.Tensor) -> tl.Tensor:
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: tl.Tensor) -> tl.Tensor:
+        return g
+
+
+def test_where_kernel_sources_are_missing_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Path:
+        raise tl.TensorliteError("kernel sources not found")
+
+    monkeypatch.setattr(explain_sources.kernel_sources, "folder", missing)
+    text = repr(tl.explain("exp"))
+    assert "on CUDA" not in text and "on the CPU" in text
 
 
 @pytest.mark.parametrize(("name", "said"), [

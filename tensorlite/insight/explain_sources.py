@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import linecache
 import re
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
@@ -20,7 +22,9 @@ import numpy as np
 from ..autograd.op import Op
 from ..backends import cpu, cpu_compiled, kernel_sources
 from ..backends.kernels import catalogue
+from ..errors import TensorliteError
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 _LONGEST = 60  # lines of a source that a card shows
 
 
@@ -34,6 +38,11 @@ class Source(NamedTuple):
 def forward_of(op: Op) -> Source | None:
     """The function that computes an op's result from raw arrays."""
     return _python(op.forward)
+
+
+def reference_of(op: Op) -> Source | None:
+    """The NumPy reference of an operation made by `tl.kernel`."""
+    return _python(getattr(op, "reference", None))
 
 
 def rules_of(op: Op) -> dict[str, Source]:
@@ -79,7 +88,7 @@ def is_compiled(name: str) -> bool:
 def cuda_kernel(name: str) -> Source | None:
     """The CUDA source of a kernel: the functor or kernel of its name, else the opening words of its file."""
     launcher = catalogue.TABLE.get(name)
-    if launcher is None:
+    if launcher is None or not _has_kernels():
         return None
     module = inspect.getmodule(inspect.unwrap(_innermost(launcher)))
     own = str(getattr(module, "FILE", ""))
@@ -135,14 +144,14 @@ def _contains(node: ast.Lambda, line: Any, column: Any) -> bool:
 
 @functools.cache
 def _module(file: str) -> tuple[ast.Module, str]:
-    with open(file, encoding="utf-8") as source:
-        text = source.read()
+    text = "".join(linecache.getlines(file))  # also that of a notebook's cell
     return ast.parse(text), text
 
 
 def _short(file: str) -> str:
-    """A file's path from the package on."""
-    return "tensorlite" + file.rpartition("tensorlite")[2].replace("\\", "/")
+    """A file's path from the package on; of a file elsewhere its name."""
+    path = Path(file)
+    return path.relative_to(_PACKAGE.parent).as_posix() if path.is_relative_to(_PACKAGE) else path.name
 
 
 def _limited(text: str) -> str:
@@ -209,6 +218,13 @@ def _ops_named_by(function: Any) -> Iterator[Op]:
 
 
 # --- CUDA -------------------------------------------------------------------------------------------------------------
+
+
+def _has_kernels() -> bool:
+    try:
+        return kernel_sources.folder().is_dir()
+    except TensorliteError:
+        return False
 
 
 def _headers(file: str) -> list[str]:

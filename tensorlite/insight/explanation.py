@@ -30,7 +30,16 @@ from .cards import CARDS, Card
 from .explain_facts import audit_of, costs_of, dtypes_of
 from .explain_page import page
 from .explain_plot import plot
-from .explain_sources import Source, cpu_kernel, cuda_kernel, forward_of, is_compiled, kernels_of, rules_of
+from .explain_sources import (
+    Source,
+    cpu_kernel,
+    cuda_kernel,
+    forward_of,
+    is_compiled,
+    kernels_of,
+    reference_of,
+    rules_of,
+)
 from .tables import table
 
 _WIDTH = 100
@@ -87,6 +96,9 @@ def explain(operation: Any) -> Explanation:
     >>> print(tl.explain(tl.relu).card.formula_text)
     max(x, 0)
     """
+    op = _op_of(operation)
+    if op is not None and op.name not in _WITHOUT_CARD and op is not _ops().get(op.name):
+        return Explanation(_own_card(op), op)
     card = CARDS.get(_name_of(operation))
     if card is None:
         raise ArgumentError(_no_card(operation))
@@ -96,17 +108,24 @@ def explain(operation: Any) -> Explanation:
 # --- from what was given to the name of a card ----------------------------------------------------------------------
 
 
-def _name_of(operation: Any) -> str:
-    """The name of the card that is meant; "" where none is."""
-    if isinstance(operation, str):
-        return _of_text(operation)
+def _op_of(operation: Any) -> Op | None:
+    """The Op that is meant by itself, a method, a node or a tensor."""
     if isinstance(operation, Var):
         operation = operation._node
     if isinstance(operation, Node):
         operation = operation.op
     operation = getattr(operation, "__func__", operation)  # of a bound method
-    if isinstance(operation, Op):
-        return operation.name
+    return operation if isinstance(operation, Op) else None
+
+
+def _name_of(operation: Any) -> str:
+    """The name of the card that is meant; "" where none is."""
+    if isinstance(operation, str):
+        return _of_text(operation)
+    op = _op_of(operation)
+    if op is not None:
+        return op.name
+    operation = getattr(operation, "__func__", operation)
     if isinstance(operation, nn.Module):
         operation = type(operation)
     if isinstance(operation, type) and issubclass(operation, nn.Module):
@@ -182,11 +201,16 @@ def _ops() -> dict[str, Op]:
     return {value.name: value for module in loaded for value in vars(module).values() if isinstance(value, Op)}
 
 
+_WITHOUT_CARD = {"function_output": "a result of your autograd.Function", "checkpoint": "a checkpoint of your function"}
+
+
 def _no_card(operation: Any) -> str:
     if isinstance(operation, type) or isinstance(operation, nn.Module):
         text = getattr(operation, "__name__", type(operation).__name__)
         return f"explain: {text} is not one operation; explain a layer or a function that it is made of"
     text = operation if isinstance(operation, str) else _callable_name(operation)
+    if text in _WITHOUT_CARD:
+        return f"explain: {text} is {_WITHOUT_CARD[text]}; what it computes stands in your own source"
     if not text:
         return (f"explain: expected the name of an operation, a function, an Op, a layer or a node, got "
                 f"{type(operation).__name__}")
@@ -196,9 +220,16 @@ def _no_card(operation: Any) -> str:
 
 
 def _callable_name(operation: Any) -> str:
-    operation = operation._node if isinstance(operation, Var) else operation
-    operation = operation.op if isinstance(operation, Node) else operation
-    return str(getattr(operation, "name", getattr(operation, "__name__", "")))
+    op = _op_of(operation)
+    return op.name if op is not None else str(getattr(operation, "__name__", ""))
+
+
+def _own_card(op: Op) -> Card:
+    """The card of an operation that a user has made: what it says of itself."""
+    said = inspect.getdoc(getattr(op, "reference", op.forward)) or "as its source below says"
+    rules = {name: "by the rule below" for name in op.rule_of}
+    return Card(op.name, said.splitlines()[0], rules, "An operation of your own: a Card can say why its derivative is "
+                "so (tensorlite.insight.cards).", executable=False)
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -227,8 +258,8 @@ def _properties(card: Card, op: Op | None) -> Iterator[Part]:
 def _sources(op: Op | None) -> Iterator[Part]:
     if op is None:
         return
-    forward = forward_of(op)
-    yield Part("forward", [], [forward] if forward is not None else [])
+    shown = [forward_of(op), reference_of(op)]
+    yield Part("forward", [], [source for source in shown if source is not None])
     yield Part("rules", [], [Source(f"{source.place}, for {name}", source.text)
                              for name, source in rules_of(op).items()])
     kernels = kernels_of(op)
