@@ -1,35 +1,8 @@
-"""The promises, letter by letter: each has a test here, or is named with the files that test it.
-
-    A  shapes and dtypes of gradients: here, test_autograd, test_parity
-    B  saved values changed in place: test_inplace_views
-    C  memory that overlaps: test_inplace_views
-    D  repeated use, shared buffers: test_autograd, test_ops
-    E  second backward, higher derivatives: test_autograd, test_function_checkpoint
-    F  empty and 0-d tensors: here, test_parity
-    G  strides: here, test_ops
-    H  64-bit sizes: here
-    I  NaN: here, test_ops
-    J  subgradients: here, test_parity
-    K  overflow: here, test_losses
-    L  float16 accumulation: here
-    M  promotion: test_parity (the whole lattice)
-    N  integers and requires_grad: test_autograd
-    O  indices out of range, duplicates: here, test_inplace_views
-    P  threads: test_threads
-    Q  depth: test_memory
-    R  random numbers: test_random
-    S  cycles and leaks: test_memory
-    T  needs a GPU
-    U  devices: here
-    V  fork, signals, Ctrl-C: here, test_interrupts
-    W  checkpoints: test_checkpoint_faults, test_io
-    X  optimizers, BatchNorm, anomaly mode: test_optim_rules, test_nn_layers, test_autograd
-    Y  dataset files: test_mnist_files
-    Z  determinism: here
-"""
+"""The promises of docs/reliability.md, letter by letter: those that no other file is about are tested here."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import math
 import os
@@ -66,11 +39,23 @@ def slope(function: Callable[[Any], Any], values: Any, dtype: Any = tl.float64) 
     return x.grad.tolist()
 
 
-def test_every_promise_names_files_that_exist() -> None:
-    lines = re.findall(r"^    ([A-Z])  .*?(?:: (.*))?$", __doc__ or "", re.M)
-    assert "".join(letter for letter, _ in lines) == string.ascii_uppercase
-    for file in re.findall(r"test_\w+", " ".join(where for _, where in lines)):
-        assert (Path(__file__).parent / f"{file}.py").exists(), file
+HERE = Path(__file__).parent
+PAGE = (HERE.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    """Each letter, and the two with a prime, names functions, and they are there."""
+    sections = re.findall(r"^### (\w'?)\. (.*?)(?=^##)", PAGE, re.M | re.S)
+    assert [letter for letter, _ in sections] == sorted([*string.ascii_uppercase, "K'", "W'"])
+    functions: dict[str, set[str]] = {}
+    for letter, text in sections:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+        assert named, f"promise {letter} names no test"
+        for file, function in named:
+            if file not in functions:
+                tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
+                functions[file] = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert function in functions[file], f"promise {letter}: there is no {function} in {file}"
 
 
 # ---- A -------------------------------------------------------------------------------------------------------------
