@@ -26,8 +26,8 @@ RIVALS_STAMP := $(VENV)/.installed-rivals
 DOCS_STAMP := $(VENV)/.installed-docs
 CUDA_STAMP := $(VENV)/.installed-cuda
 CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_products.py tests/test_cuda_missing.py \
-	tests/test_cuda_faults.py tests/test_capture.py tests/test_capture_models.py tests/test_devices.py tests/test_ops.py::test_gradient \
-	tests/test_ops.py::test_results_do_not_depend_on_strides
+	tests/test_cuda_faults.py tests/test_capture.py tests/test_capture_models.py tests/test_devices.py \
+	tests/test_ops.py::test_gradient tests/test_ops.py::test_results_do_not_depend_on_strides
 
 .PHONY: mnist test lint docs bench test-cuda gpu size clean fuzz
 

@@ -17,4 +17,5 @@ array of tensorlite's, a result or a gradient, held against PyTorch's.
     modules       generator "modules": layers and stacks of them, with copied weights
     optimizers    generator "optim": some steps with random options
     tally         what a run counted
+    files         another command, `python -m fuzz.files`: damaged files, each refused or read exactly; damage: the ways
 """

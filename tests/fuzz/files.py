@@ -43,9 +43,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fuzz.damage import BYTES, GZIPS, HEADERS, NUMBERS, Damage, flipped, resealed
 
 import tensorlite as tl
+from fuzz.damage import BYTES, GZIPS, HEADERS, NUMBERS, Damage, flipped, resealed
 from tensorlite import nn, optim, safetensors_format
 from tensorlite.data.idx import encode_idx, read_idx
 from tensorlite.errors import FileFormatError
