@@ -8,9 +8,11 @@ part of the import time.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import accelerator as accelerator
 from . import amp as amp
 from . import autograd as autograd
 from . import cuda as cuda
+from . import linalg as linalg
 from . import nn as nn
 from . import ops as ops
 from . import optim as optim
@@ -83,6 +85,10 @@ from .io import load as load
 from .io import load_checkpoint as load_checkpoint
 from .io import save as save
 from .io import save_checkpoint as save_checkpoint
+from .nn.functional import celu as celu
+from .nn.functional import cosine_similarity as cosine_similarity
+from .nn.functional import pairwise_distance as pairwise_distance
+from .nn.functional import selu as selu
 from .ops import abs as abs
 from .ops import acos as acos
 from .ops import acosh as acosh
@@ -294,6 +300,7 @@ from .ops import var_mean as var_mean
 from .ops import view as view
 from .ops import vstack as vstack
 from .ops import where as where
+from .printing import set_printoptions as set_printoptions
 from .random import Generator as Generator
 from .random import default_generator as default_generator
 from .random import initial_seed as initial_seed

@@ -159,6 +159,8 @@ spoiling.rules(x=lambda g: g.fill_(7))
 
 double = {"dtype": tl.float64}
 ROWS: dict[str, Row] = {
+    "jacobian": (lambda: tl.autograd.functional.jacobian(lambda x: (x, x), vector()),
+                 tl.GradError, "one Tensor, got tuple"),
     # dtypes
     "default dtype": (lambda: tl.set_default_dtype(tl.int64), tl.DTypeError, "takes a floating dtype"),
     "big-endian": (lambda: tl.from_numpy(np.ones(1, ">f4")),

@@ -1,9 +1,11 @@
 """Automatic differentiation: a tape of operations, walked backwards.
 
 tape.py what is recorded; op.py how an operation becomes differentiable; engine.py backward and grad; mode.py when
-to record; function.py operations of the user's own. The engine knows no operation, the operations know no engine.
+to record; function.py operations of the user's own; functional.py Jacobians. The engine knows no operation, the
+operations know no engine.
 """
 
+from . import functional as functional
 from .engine import backward as backward
 from .engine import grad as grad
 from .function import Function as Function

@@ -1,6 +1,7 @@
 """Optimizers, and schedules of their learning rates in `lr_scheduler`, under PyTorch's names and defaults."""
 
 from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 from .adadelta import Adadelta as Adadelta
 from .adagrad import Adagrad as Adagrad
 from .adam import Adam as Adam
