@@ -51,7 +51,10 @@ def _parts(known: Card, formula: str, record: Record, references: Mapping[str, R
     shapes = {given.label: given.value.shape for given in record.inputs if isinstance(given.value, Value)}
     if record.result is not None:
         shapes |= {"out": record.result.shape, "g": record.result.shape}
-    return parts(formula, references, numbers | absent, shapes, known.where)
+    found = parts(formula, references, numbers | absent, shapes, known.where)
+    if all(isinstance(part, dict) or known.where.keys().isdisjoint(re.findall(r"\w+", part)) for part in found):
+        return found
+    return [part if isinstance(part, str) else {"name": part["name"]} for part in found]  # not to be told in numbers
 
 
 def described(op: Op) -> dict[str, Any]:

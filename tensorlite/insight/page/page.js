@@ -98,9 +98,9 @@ class Page {
     }
     this.selected = item;
     this.panel.show(item);
-    document.body.classList.toggle("with-panel", Boolean(item));
     this.#rove(item);
     this.update();
+    if (item && !how) this.drawing.reveal(item); // the panel may cover it now
   }
 
   #toggle(box) {

@@ -122,9 +122,8 @@ class Panel {
       ...(node.saved.length > 1 ? [["together", bytesText(total)]] : [])]);
   }
 
-  #link(item) {
-    const text = item.isBox ? item.name : item.name ?? dashed(item.alias?.replace(/^\((.*)\)$/, "$1") ?? item.title);
-    return html("button", { class: "link", click: () => this.select(item, "reveal") }, text);
+  #link(item, name = item.name ?? dashed(item.alias?.replace(/^\((.*)\)$/, "$1") ?? item.title)) {
+    return html("button", { class: "link", click: () => this.select(item, "reveal") }, name);
   }
 
   // --- boxes
@@ -147,14 +146,16 @@ class Panel {
     const from = operations.filter((node) => node.users.some(outside));
     if (into.size) sections.push(section("Comes in", list([...into].map((node) => this.#link(node)))));
     if (from.length) sections.push(section("Goes out", list(from.map((node) => this.#link(node)))));
-    if (parameters.length) sections.push(section("Parameters", this.#parameters(parameters.slice(0, 60))));
+    if (parameters.length) sections.push(section("Parameters", this.#parameters(box, parameters.slice(0, 60))));
     return sections;
   }
 
-  #parameters(parameters) {
+  #parameters(box, parameters) {
+    const inside = `${(box.path ?? "").split(".").slice(1).join(".")}.`;
+    const nameOf = ({ name }) => (name.startsWith(inside) ? name.slice(inside.length) : name);
     const norm = (tensor) => (tensor ? numberText(normOf(tensor), "float32", 3) : "");
     const head = html("tr", {}, ...["", "shape", "|value|", "|gradient|"].map((text) => html("th", { scope: "col" }, text)));
-    return html("table", { class: "plain" }, head, ...parameters.map((node) => html("tr", {}, html("td", {}, this.#link(node)),
+    return html("table", { class: "plain" }, head, ...parameters.map((node) => html("tr", {}, html("td", {}, this.#link(node, nameOf(node))),
       html("td", { class: "muted" }, shapeText(node.shape)), html("td", { class: "number" }, norm(node.value)), html("td", { class: "number" }, norm(node.delta)))));
   }
 }
