@@ -17,7 +17,7 @@ from test_tape_page import EVIL, lenet, pictures, transformer
 import tensorlite as tl
 from tensorlite import nn
 from tensorlite.insight.page import boxes, figures
-from tensorlite.insight.page.formulas import parts
+from tensorlite.insight.page.formulas import Formulas, is_plain
 from tensorlite.insight.page.graph import page_data
 from tensorlite.nn import functional as F
 
@@ -136,9 +136,15 @@ def test_a_long_chain_has_a_page(tmp_path: Path) -> None:
 # --- boxes ------------------------------------------------------------------------------------------------------------
 
 
+def calls(path: str) -> list[boxes.Call]:
+    """The calls around an operation, where each module is called once."""
+    parts = path.split(".") if path else []
+    return [(".".join(parts[:count]), None) for count in range(1, len(parts) + 1)]
+
+
 def names(*paths: str) -> list[tuple[str, str, int]]:
     """Kind, name and repetitions of the boxes for operations in modules of these paths, the root left out."""
-    root = boxes.arrange(paths, ["op"] * len(paths))
+    root = boxes.arrange([calls(path) for path in paths], ["op"] * len(paths))
     return [(box.kind, box.name, box.repetitions) for box in boxes.listed(root)][1:]
 
 
@@ -147,6 +153,17 @@ def test_modules_are_nested_and_a_second_call_is_a_second_box() -> None:
         ("module", "Net", 0), ("module", "a", 0), ("module", "b", 0), ("module", "c", 0), ("module", "Net", 0),
         ("module", "a", 0)]
     assert names("Net.layers.0", "Net.layers.0") == [("module", "Net", 0), ("module", "layers.0", 0)]
+
+
+def test_a_cell_that_is_called_many_times_is_as_many_boxes() -> None:
+    cell, h, x = nn.GRUCell(3, 3), tl.zeros(1, 3), tl.ones(30, 1, 3)
+    with tl.tape():
+        for t in range(30):
+            h = cell(x[t], h)
+        loss = h.sum()
+    found = boxes.listed(boxes.of_tape(loss.tape()))
+    assert [box.repetitions for box in found if box.kind == "repeat"] == [29]  # the first has no gradient for h
+    assert sum(box.name == "GRUCell" for box in found) >= 30
 
 
 def test_layers_that_repeat_become_one_box() -> None:
@@ -165,7 +182,7 @@ def test_a_repetition_may_have_several_parts() -> None:
 
 
 def test_what_differs_is_not_a_repetition() -> None:
-    paths = [f"Net.layers.{i}" for i in range(60)]
+    paths = [calls(f"Net.layers.{i}") for i in range(60)]
     root = boxes.arrange(paths, [f"op {i % 2} {i}" for i in range(60)])
     assert all(box.kind == "module" for box in boxes.listed(root))
 
@@ -184,20 +201,6 @@ def test_every_operation_is_in_one_box_and_boxes_are_without_breaks() -> None:
         inside = [place for place in places if place in operations]
         first, last = operations.index(min(inside)), operations.index(max(inside))
         assert operations[first:last + 1] == sorted(inside)
-
-
-def test_the_name_of_a_model_that_is_gone_is_given_again() -> None:
-    def path(model: Any) -> str:
-        with tl.tape():
-            return str(model(tl.ones(1, 2)).tape().records[0].module)
-
-    class OnlyHere(nn.Linear):
-        pass
-
-    first, second = OnlyHere(2, 2), OnlyHere(2, 2)
-    assert (path(first), path(second), path(first)) == ("OnlyHere", "OnlyHere (2)", "OnlyHere")
-    del first
-    assert (path(OnlyHere(2, 2)), path(second)) == ("OnlyHere", "OnlyHere (2)")
 
 
 # --- numbers and formulas ---------------------------------------------------------------------------------------------
@@ -239,7 +242,14 @@ DELTA, X, W = {"name": "δ"}, {"name": "x"}, {"name": "W"}
 ])
 def test_formulas_in_the_words_of_an_operation(formula: str, tensors: Any, numbers: Any, expected: Any) -> None:
     shapes = {"g": (3, 2), "x": (3, 2), "W": (2,)}
-    assert parts(formula, tensors, numbers, shapes, {"d": "g*(x > 0)"}) == expected
+    assert Formulas(tensors, numbers, shapes, {"d": "g*(x > 0)"}).parts(formula) == expected
+
+
+def test_abbreviations_that_need_functions_are_explained() -> None:
+    formulas = Formulas({"g": DELTA, "x": X}, {}, {"x": (4, 2)}, {"p": "softmax(x)", "q": "p*g", "n": "count(x)"})
+    parts = formulas.parts("q/n")
+    assert parts == ["p·", DELTA, " / 8"] and not is_plain(parts) and is_plain(formulas.parts("max(x, 0)*g"))
+    assert formulas.abbreviations("q/n") == {"p": ["softmax(", X, ")"]}
 
 
 def test_every_gradient_of_a_transformer_has_a_formula() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .page import boxes
-from .page.graph import signature
 from .page.leaves import Leaf, Leaves
 from .records import Record, Tape, short_line
 
@@ -33,8 +32,7 @@ def _lines(tape: Tape) -> Iterator[str]:
             names[leaf] = f"t{len(names)}"
             text = _quoted(f"{leaf.name}\n{_shape(leaf.value.shape)}")
             yield f"  {names[leaf]} [label={text}, {_INPUT if leaf.source is None else _PARAMETER}];"
-    root = boxes.arrange([record.module for record in tape.records], [signature(record) for record in tape.records])
-    yield from _cluster(root, tape, "", "  ")
+    yield from _cluster(boxes.of_tape(tape), tape, "", "  ")
     for record in tape.records:
         for given in record.inputs:
             leaf = leaves.of(given)

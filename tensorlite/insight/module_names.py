@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
+from collections import Counter
 
 from ..nn import Module
 from ..nn.tree import join
@@ -12,16 +12,13 @@ Known = tuple[weakref.ref[Module], str]  # a reference too, because an id is giv
 
 
 class ModuleNames:
-    """Paths by module. Two models of one class are "Net" and "Net (2)".
+    """Paths by module. Two models of one class are "Net" and "Net (2)"."""
 
-    reusing  whether the label of a model that is gone is given to the next one of its class
-    """
-
-    def __init__(self, reusing: bool = False) -> None:
-        self._reusing = reusing
+    def __init__(self) -> None:
         self._labels: dict[int, Known] = {}  # of the outermost modules, by id
         self._roots: dict[str, weakref.ref[Module]] = {}  # the same, by label
         self._inside: dict[str, dict[int, Known]] = {}  # by label, and by id: names below the root
+        self._count: Counter[str] = Counter()
 
     def path(self, module: Module, outer: str) -> str:
         """The path of a module called from the module of path `outer`; "" is from outside of modules.
@@ -40,17 +37,23 @@ class ModuleNames:
             return join(outer, type(module).__name__)
         return join(label, known[1]) if known[1] else label
 
+    def module(self, path: str) -> Module | None:
+        """The module that has a path; None if it is gone, or was not owned by the outermost one."""
+        label, _, inner = path.partition(".")
+        root = self._roots[label]() if label in self._roots else None
+        try:
+            return None if root is None else root.get_submodule(inner)
+        except AttributeError:
+            return None
+
     def _label(self, module: Module) -> str:
         known = self._labels.get(id(module))
         if known is not None and known[0]() is module:
             return known[1]
         name = type(module).__name__
-        labels = (name if number == 1 else f"{name} ({number})" for number in itertools.count(1))
-        label = next(label for label in labels if self._is_free(label))
+        self._count[name] += 1
+        label = name if self._count[name] == 1 else f"{name} ({self._count[name]})"
         self._labels[id(module)] = weakref.ref(module), label
         self._roots[label] = weakref.ref(module)
         self._inside[label] = {}
         return label
-
-    def _is_free(self, label: str) -> bool:
-        return label not in self._roots or (self._reusing and self._roots[label]() is None)

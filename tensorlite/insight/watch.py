@@ -54,7 +54,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._open = 0
         self._exchanges = Exchanges()
-        self.modules = ModuleNames(reusing=True)
+        self.modules = ModuleNames()
 
     def start(self) -> None:
         with self._lock:

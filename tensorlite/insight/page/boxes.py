@@ -1,9 +1,9 @@
 """The boxes in which a page draws operations: calls of modules, and repetitions of them.
 
-Contract. `arrange` gets the operations in the order in which they were recorded, each with the path of its module
-("Net.layers.0") and a signature, and returns the root of a tree of boxes. What a box holds was recorded without a
-break, so between the items of a box edges lead forward only, whichever of them are open and which closed. A module that
-is called again after others is therefore a second box.
+Contract. `arrange` gets the operations in the order in which they were recorded, each with the calls of modules around
+it and a signature, and returns the root of a tree of boxes. What a box holds was recorded without a break, so between
+the items of a box edges lead forward only, whichever of them are open and which closed. A module that is called again
+is a second box.
 
 Items that repeat at least three times, such as the layers of a transformer, become one box "x12", which holds the
 repetitions. They are the same if they hold the same operations on the same shapes, in boxes of the same structure.
@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from ..records import Record, Tape, Value
 
 MODULE, REPEAT, TURN = "module", "repeat", "turn"
 LEAST_REPEATS = 3
@@ -55,29 +57,51 @@ class Listed(NamedTuple):
     operations: list[int]
 
 
-def arrange(paths: Sequence[str], signatures: Sequence[str]) -> Box:
-    """The root box of operations with these paths and signatures."""
+Call = tuple[str, object]  # the path of a module ("Net.layers.0"), and what tells this call from others
+
+
+def of_tape(tape: Tape) -> Box:
+    """The boxes of a tape's operations."""
+    return arrange([calls(record) for record in tape.records], [signature(record) for record in tape.records])
+
+
+def calls(record: Record) -> list[Call]:
+    """The calls around an operation, outermost first, with containers between them that are not called themselves."""
+    modules = record.node.seen.modules if record.node.seen else ((record.module, ""),) if record.module else ()
+    found: list[Call] = []
+    for module in modules:
+        path, (outer, call) = module[0], found[-1] if found else ("", None)
+        if outer and path.startswith(f"{outer}."):
+            names = path[len(outer) + 1:].split(".")
+            found += [(".".join([outer, *names[:count]]), call) for count in range(1, len(names))]
+        found.append((path, id(module)))
+    return found
+
+
+def signature(record: Record) -> str:
+    """What operations have in common that repeat each other: name and shapes."""
+    shapes = [given.value.shape if isinstance(given.value, Value) else given.value for given in record.inputs]
+    return f"{record.op} {shapes} {record.result and record.result.shape}"
+
+
+def arrange(calls: Sequence[Sequence[Call]], signatures: Sequence[str]) -> Box:
+    """The root box of operations inside these calls, with these signatures."""
     root = Box("")
-    open_boxes = [root]
-    for number, path in enumerate(paths):
-        parts = path.split(".") if path else []
+    way: list[tuple[Call, Box]] = []
+    for number, around in enumerate(calls):
         shared = 0
-        while shared < min(len(parts), len(open_boxes) - 1) and open_boxes[shared + 1].path == _join(parts, shared):
+        while shared < min(len(around), len(way)) and way[shared][0] == around[shared]:
             shared += 1
-        del open_boxes[shared + 1:]
-        for depth in range(shared, len(parts)):
-            box = Box(_join(parts, depth))
-            open_boxes[-1].items.append(box)
-            open_boxes.append(box)
-        open_boxes[-1].items.append(number)
+        del way[shared:]
+        for call in around[shared:]:
+            box = Box(call[0])
+            (way[-1][1] if way else root).items.append(box)
+            way.append((call, box))
+        (way[-1][1] if way else root).items.append(number)
     _merge_chains(root)
-    if len(paths) > FEW:
+    if len(calls) > FEW:
         _Folding(signatures).fold(root)
     return root
-
-
-def _join(parts: Sequence[str], depth: int) -> str:
-    return ".".join(parts[: depth + 1])
 
 
 def _merge_chains(root: Box) -> None:

@@ -13,48 +13,55 @@ from typing import Any
 
 from ...autograd.op import Op
 from ..cards import Card, card
+from ..cards.pretty import pretty
 from ..records import Record, Value
-from .formulas import Part, parts
+from .formulas import Formulas, is_plain
 
 LONGEST_ALIAS = 18
 _ATOM = re.compile(r"\w*|\w*\([^()]*\)[²³]?")  # a name, a call, or what stands in parentheses
 
 Reference = dict[str, Any]  # "name", and "tensor": its place in the page's list, or None
+Formula = dict[str, Any]
 
 
-def result(record: Record, references: Mapping[str, Reference]) -> list[Part] | None:
+def result(record: Record, references: Mapping[str, Reference]) -> Formula | None:
     """How the result was formed."""
     known = card(record.op)
-    return _parts(known, known.formula, record, references) if known else None
+    return _formula(known, known.formula, record, references) if known else None
 
 
-def gradient(record: Record, label: str, references: Mapping[str, Reference]) -> list[Part] | None:
+def gradient(record: Record, label: str, references: Mapping[str, Reference]) -> Formula | None:
     """How the gradient of one input was formed; `references` has the incoming one as "g"."""
     known = card(record.op)
-    return _parts(known, known.derivatives[label], record, references) if known and label in known.derivatives else None
+    if known is None or label not in known.derivatives:
+        return None
+    return _formula(known, known.derivatives[label], record, references)
 
 
-def alias(formula: list[Part] | None) -> str:
-    """What to call a result without a name: its formula, if that is short, such as "(W @ x)"; else ""."""
-    text = "".join(part if isinstance(part, str) else part["name"] for part in formula or [])
+def alias(formula: Formula | None) -> str:
+    """What to call a result without a name: its formula, if that is short and plain, such as "(W @ x)"; else ""."""
+    if formula is None or "plain" not in formula:
+        return ""
+    text = "".join(part if isinstance(part, str) else part["name"] for part in formula["parts"])
     if len(text) > LONGEST_ALIAS:
         return ""
     return text if _ATOM.fullmatch(text) else f"({text})"
 
 
-def _parts(known: Card, formula: str, record: Record, references: Mapping[str, Reference]) -> list[Part]:
+def _formula(known: Card, formula: str, record: Record, references: Mapping[str, Reference]) -> Formula:
+    """A formula for the page: its parts, whether they are plain, and what abbreviations in it mean."""
     if not known.executable:
-        return [formula]
+        return {"parts": [formula]}
     numbers = {**record.node.op.defaults, **record.params,
                **{given.label: given.value for given in record.inputs if not isinstance(given.value, Value)}}
     absent = {name: known.missing.get(name, 0.0) for name, value in numbers.items() if value is None}
     shapes = {given.label: given.value.shape for given in record.inputs if isinstance(given.value, Value)}
     if record.result is not None:
         shapes |= {"out": record.result.shape, "g": record.result.shape}
-    found = parts(formula, references, numbers | absent, shapes, known.where)
-    if all(isinstance(part, dict) or known.where.keys().isdisjoint(re.findall(r"\w+", part)) for part in found):
-        return found
-    return [part if isinstance(part, str) else {"name": part["name"]} for part in found]  # not to be told in numbers
+    formulas = Formulas(references, numbers | absent, shapes, known.where)
+    parts = formulas.parts(formula)
+    where = [[pretty(name), meaning] for name, meaning in formulas.abbreviations(formula).items()]
+    return {"parts": parts} | ({"plain": True} if is_plain(parts) else {}) | ({"where": where} if where else {})
 
 
 def described(op: Op) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Formulas of cards in the words of one recorded operation: its tensors' names in place of x and y, its numbers for
 what is a number, and only the branch that was taken.
 
-`parts` gives a formula as text between references to tensors, so that the page can show it twice: with names, and with
-the values in their places.
+`Formulas.parts` gives a formula as text between references to tensors, so that the page can show it twice: with names,
+and with the values in their places.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from ..cards.pretty import pretty
 
 Part = str | dict[str, Any]
 Shape = tuple[int, ...]
+PLAIN_WORDS = frozenset("max min exp ln tanh sin cos σ Σ where else".split())
 _FIRST = 0xA000  # names that stand for tensors while a formula is set: letters of a script that no formula has
 _TOKENS = re.compile("([\ua000-\ua3ff])")
 
@@ -27,23 +29,54 @@ _FOLDED: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 }
 
 
-def parts(formula: str, tensors: Mapping[str, dict[str, Any]], numbers: Mapping[str, Any],
-          shapes: Mapping[str, Shape] | None = None, where: Mapping[str, str] | None = None) -> list[Part]:
-    """A formula of the dialect, with references for the tensors and with numbers put in.
+class Formulas:
+    """What formulas say of one operation.
 
-    shapes  of the tensors, by which what has no effect on them is left out: rows(x) is x, if x is a matrix
-    where   abbreviations in the formula; those without functions are written out
-
-    >>> parts("where(y == 0, 0, g*y*x**(y - 1))", {"g": {"name": "δ"}, "x": {"name": "w"}}, {"y": 2})
-    [{'name': 'δ'}, '·2·', {'name': 'w'}]
+    tensors  what the formulas' names for tensors stand for, as the page is to know it
+    numbers  the values of names for numbers
+    shapes   of the tensors, by which what has no effect on them is left out: rows(x) is x, if x is a matrix
+    where    abbreviations; those without functions are written out
     """
-    listed = list(tensors)
-    tokens = {name: chr(_FIRST + i) for i, name in enumerate(listed)}
-    known = {tokens[name]: shape for name, shape in (shapes or {}).items() if name in tokens}
-    tree = _PutIn(tokens, numbers, known, where or {}).visit(ast.parse(formula, mode="eval"))
-    text = pretty(ast.unparse(tree))
-    return [tensors[listed[ord(piece) - _FIRST]] if _TOKENS.match(piece) else piece
-            for piece in _TOKENS.split(text) if piece]
+
+    def __init__(self, tensors: Mapping[str, dict[str, Any]], numbers: Mapping[str, Any],
+                 shapes: Mapping[str, Shape] | None = None, where: Mapping[str, str] | None = None) -> None:
+        self._tensors = list(tensors.values())
+        self._tokens = {name: chr(_FIRST + i) for i, name in enumerate(tensors)}
+        self._numbers = numbers
+        self._shapes = {self._tokens[name]: shape for name, shape in (shapes or {}).items() if name in self._tokens}
+        self._where = where or {}
+
+    def parts(self, formula: str) -> list[Part]:
+        """A formula of the dialect as text between references to tensors, with numbers put in.
+
+        >>> Formulas({"g": {"name": "δ"}, "x": {"name": "w"}}, {"y": 2}).parts("where(y == 0, 0, g*y*x**(y - 1))")
+        [{'name': 'δ'}, '·2·', {'name': 'w'}]
+        """
+        text = pretty(ast.unparse(self._put_in(formula)))
+        return [self._tensors[ord(piece) - _FIRST] if _TOKENS.match(piece) else piece
+                for piece in _TOKENS.split(text) if piece]
+
+    def abbreviations(self, formula: str) -> dict[str, list[Part]]:
+        """What the abbreviations mean that are left in a formula, and those in these."""
+        found: dict[str, list[Part]] = {}
+        waiting = [formula]
+        while waiting:
+            tree = self._put_in(waiting.pop())
+            for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & self._where.keys()):
+                if name not in found:
+                    found[name] = self.parts(self._where[name])
+                    waiting.append(self._where[name])
+        return found
+
+    def _put_in(self, formula: str) -> ast.AST:
+        tree = ast.parse(formula, mode="eval")
+        return _PutIn(self._tokens, self._numbers, self._shapes, self._where).visit(tree)  # type: ignore[no-any-return]
+
+
+def is_plain(parts: list[Part]) -> bool:
+    """Whether a formula reads as mathematics, with no word that needs an explanation."""
+    words = re.findall(r"[A-Za-z\u0391-\u03c9]\w*", " ".join(part for part in parts if isinstance(part, str)))
+    return PLAIN_WORDS.issuperset(words)
 
 
 class _PutIn(ast.NodeTransformer):
@@ -60,9 +93,8 @@ class _PutIn(ast.NodeTransformer):
         if node.id in self._tokens:
             return ast.Name(self._tokens[node.id], ast.Load())
         if node.id in self._where:
-            meaning = ast.parse(self._where[node.id], mode="eval").body
-            if not any(isinstance(inner, ast.Call) for inner in ast.walk(meaning)):
-                return self.visit(meaning)  # type: ignore[no-any-return]
+            meaning: ast.AST = self.visit(ast.parse(self._where[node.id], mode="eval").body)
+            return node if any(isinstance(inner, ast.Call) for inner in ast.walk(meaning)) else meaning
         value = self._numbers.get(node.id)
         return ast.Constant(value) if isinstance(value, (int, float)) else node
 
@@ -100,13 +132,20 @@ class _PutIn(ast.NodeTransformer):
                 return node if taken is None else yes if taken else no
             case ast.Call(func=ast.Name(id="rows"), args=[rows]) if self._are_matrices(rows):
                 return rows
-            case ast.Call(func=ast.Name(id="expand"), args=[spread, ast.Subscript()]):  # to the shape of an input
-                return spread
+            case ast.Call(func=ast.Name(id="expand" | "reshape"), args=[spread, ast.Subscript() | ast.Call()]):
+                return spread  # in the shape of an input
+            case ast.Call(func=ast.Name(id="count"), args=[counted]) if (shape := self._shape(counted)) is not None:
+                return ast.Constant(self._count(shape))
             case ast.Call(func=ast.Name(id="sum_to"), args=[summed, ast.Call(args=[target])]):
-                same = isinstance(summed, ast.Name) and self._shape(summed) is not None and (
-                    self._shape(summed) == self._shape(target))
-                return summed if same else ast.Call(ast.Name("sum", ast.Load()), [summed], [])
+                shape = self._shape(summed)
+                alike = shape is not None and shape == self._shape(target)
+                return summed if alike else ast.Call(ast.Name("sum", ast.Load()), [summed], [])
         return node
+
+    def _count(self, shape: Shape) -> int:
+        """How many elements a reduction makes one of."""
+        dims = self._numbers.get("dims")
+        return math.prod(shape if dims is None else [shape[dim] for dim in dims])
 
     def _shape(self, node: ast.expr) -> Shape | None:
         return self._shapes.get(node.id) if isinstance(node, ast.Name) else None

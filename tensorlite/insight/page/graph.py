@@ -63,7 +63,7 @@ class _Graph:
         self.places: dict[Any, int] = {}  # of records and leaves, among the nodes
         self.leaves = Leaves(tape)
         records = tape.records
-        self.boxes = boxes.listed(boxes.arrange([r.module for r in records], [signature(r) for r in records]))
+        self.boxes = boxes.listed(boxes.of_tape(tape))
         self.box_of = {item: place for place, box in enumerate(self.boxes) for item in box.operations}
         self.kinds = dict(module for record in records if record.node.seen for module in record.node.seen.modules)
         self.lines: dict[str, int] = {}
@@ -236,12 +236,6 @@ def _family(record: Record) -> str:
     """The module of tl.ops that the operation is in; "" for a user's own."""
     module: str = record.node.op.forward.__module__ or ""
     return module.rpartition(".")[2] if module.startswith("tensorlite.ops.") else ""
-
-
-def signature(record: Record) -> str:
-    """What operations have in common that repeat each other: name and shapes."""
-    shapes = [given.value.shape if isinstance(given.value, Value) else given.value for given in record.inputs]
-    return f"{record.op} {shapes} {record.result and record.result.shape}"
 
 
 def _is_plain(value: Any) -> bool:

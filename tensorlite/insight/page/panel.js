@@ -176,30 +176,32 @@ function gradientNorm(parameters) {
   return known.length ? Math.hypot(...known) : null;
 }
 
-/** "name = formula in names", "= formula in numbers", "= result", each line if there is something to say. */
+/** "name = formula in names", what its abbreviations mean, "= formula in numbers", "= result". */
 function equation(name, formula, result, model) {
-  const lines = [html("p", {}, `${name} = `, ...formula.map((part) => (typeof part === "string" ? dashed(part) : html("b", {}, dashed(part.name)))))];
-  const numbers = inNumbers(formula, model);
+  const named = (parts) => parts.map((part) => (typeof part === "string" ? dashed(part) : html("b", {}, dashed(part.name))));
+  const lines = [html("p", {}, `${name} = `, ...named(formula.parts))];
+  for (const [short, meaning] of formula.where ?? []) lines.push(html("p", { class: "numbers" }, `where ${short} = `, ...named(meaning)));
+  const numbers = formula.where ? null : inNumbers(formula.parts, model);
   if (numbers) lines.push(html("p", { class: "numbers" }, `= ${numbers}`));
   if (numbers && result?.values) lines.push(html("p", { class: "numbers result" }, `= ${tensorText(result)}`));
   return lines;
 }
 
 /** A formula with values in place of names, if all of them are small. */
-function inNumbers(formula, model) {
-  const words = formula.map((part, i) => {
+function inNumbers(parts, model) {
+  const words = parts.map((part, i) => {
     if (typeof part === "string") return dashed(part);
     const tensor = model.data.tensors[part.tensor];
     if (!tensor?.values || tensor.values.length > 8 || !tensor.values.length) return null;
     const text = tensorText(tensor);
-    const next = formula[i + 1];
+    const next = parts[i + 1];
     const alone = i === 0 && (typeof next !== "string" || !/^[²³ʸ^ᵀ]/.test(next));
     return text.startsWith("−") && !alone ? `(${text})` : text;
   });
   for (let i = 1; i < words.length; i += 1) { // the transpose of what is written as a transpose
     if (words[i - 1]?.endsWith("ᵀ") && words[i]?.startsWith("ᵀ")) [words[i - 1], words[i]] = [words[i - 1].slice(0, -1), words[i].slice(1)];
   }
-  return words.includes(null) || !formula.some((part) => typeof part !== "string") ? null : words.join("");
+  return words.includes(null) || parts.every((part) => typeof part === "string") ? null : words.join("");
 }
 
 // --- tensors

@@ -85,7 +85,8 @@ class Walk {
   }
 }
 
-const inNames = (formula) => dashed(formula.map((part) => part.name ?? part).join(""));
+/** A formula in names, if it can be read without an explanation. */
+const inNames = (formula) => (formula?.plain ? dashed(formula.parts.map((part) => part.name ?? part).join("")) : "");
 
 /** " = (1.0, 1.9)", or of a large tensor its shape. */
 function equalTo(tensor) {
@@ -97,7 +98,7 @@ function equalTo(tensor) {
 function forwardCaption(node, model) {
   const code = model.data.lines[node.line]?.code ?? "";
   if (node.name && code.startsWith(`${node.name} = `) && code.length < 70) return `${code}${equalTo(node.value)}`;
-  const right = node.formula ? inNames(node.formula) : node.name ? node.title : "";
+  const right = inNames(node.formula) || (node.name ? node.title : "");
   const left = node.name ?? (node.alias ? "" : node.title);
   return `${left}${left && right && " = "}${right}${equalTo(node.value)}`;
 }
@@ -109,8 +110,9 @@ function startCaption(node) {
 function backwardCaption(node, model) {
   const lines = (node.gradients ?? []).map((gradient) => {
     const { node: target, tensor } = model.handedOn(node, gradient);
-    const formula = gradient.formula ? ` = ${inNames(gradient.formula)}` : "";
-    return `${target ? gradientName(target) : `∂L/∂${node.inputs[gradient.input].label}`}${formula}${equalTo(tensor)}`;
+    const formula = inNames(gradient.formula);
+    const name = target ? gradientName(target) : `∂L/∂${node.inputs[gradient.input].label}`;
+    return `${name}${formula && ` = ${formula}`}${equalTo(tensor)}`;
   });
   return lines.length ? lines.join("   ·   ") : `${node.title}: nothing flows on`;
 }
