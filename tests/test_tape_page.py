@@ -221,7 +221,8 @@ def assert_nothing_overlaps(page: Page) -> None:
     assert page.js("""
       const cards = [...document.querySelectorAll('.card, .closed')].map((card) => {
         const [x, y] = card.getAttribute('transform').match(/[\\d.e-]+/g).map(Number);
-        const [width, height] = ['width', 'height'].map((name) => Number(card.querySelector('.front').getAttribute(name)));
+        const front = card.querySelector('.front');
+        const [width, height] = ['width', 'height'].map((name) => Number(front.getAttribute(name)));
         return { x, y, width, height, name: card.getAttribute('aria-label') };
       });
       const over = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
