@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+import tensorlite as tl
 from fuzz.captured import Capture
 from fuzz.graphs import Graphs
 from fuzz.indexing import Indexing
 from fuzz.modules import Modules
 from fuzz.ops import Ops
 from fuzz.optimizers import Optimizers
-
-import tensorlite as tl
 
 GENERATORS: dict[str, Any] = {g.name: g for g in (Ops, Graphs, Indexing, Capture, Modules, Optimizers)}
 
@@ -65,4 +65,5 @@ def main(arguments: list[str]) -> int:
     return 1 if tally.failures else 0
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fuzz.tally import Failure, Tally
 from random_programs import HIGHEST, LARGEST, Program, attempt
 
 import tensorlite as tl
+from fuzz.tally import Failure, Tally
 
 CALLS = 4  # the first runs the function, the second records it, the others replay
 

@@ -64,18 +64,17 @@ def agree(a: np.ndarray, b: np.ndarray, dtype: str, exact: bool, least: float = 
     return bool((np.abs(a - b) <= EPSILON[dtype] * room + 2 * TINY[dtype]).all())
 
 
-def excusable(a: np.ndarray, b: np.ndarray, truth: np.ndarray, moved: np.ndarray, dtype: str,
+def excusable(a: np.ndarray, b: np.ndarray, truth: np.ndarray, moved: list[np.ndarray], dtype: str,
               least: float = 0.0) -> bool:
     """Whether `a` is as near to the truth as can be asked, seen how far PyTorch's `b` is, and what moves it."""
-    a, b, truth, moved = (np.asarray(x, np.float64) for x in (a, b, truth, moved))
-    if not a.shape == truth.shape == moved.shape:
+    a, b, truth = (np.asarray(x, np.float64) for x in (a, b, truth))
+    if not all(x.shape == a.shape for x in (truth, *moved)):
         return False
     beyond = np.abs(truth) >= LARGEST[dtype] * (1 - EPSILON[dtype])
     truth = np.where(beyond, np.copysign(np.inf, truth), truth)
-    finite = np.isfinite(truth) & np.isfinite(moved)
-    with np.errstate(invalid="ignore"):
-        same = (a == b) | (a == truth) | (np.isnan(a) & (np.isnan(b) | np.isnan(truth)))
-    if not same[~finite].all() or not np.isfinite(a[finite]).all() and not same[finite & ~np.isfinite(a)].all():
+    finite = np.isfinite(truth) & np.all([np.isfinite(m) for m in moved], axis=0)
+    same = (a == b) | (a == truth) | (np.isnan(a) & (np.isnan(b) | np.isnan(truth)))
+    if not same[~finite | ~np.isfinite(a)].all():
         return False
     known = finite & np.isfinite(a)
     if not known.any():
@@ -83,6 +82,7 @@ def excusable(a: np.ndarray, b: np.ndarray, truth: np.ndarray, moved: np.ndarray
     size = np.abs(truth[known]).max()
     with np.errstate(invalid="ignore"):
         spread = np.nan_to_num(np.abs(b - truth)[known], posinf=0.0).max()
-    room = FAR * (spread + np.abs(moved - truth)[known].max()) + EPSILON[dtype] * (ULPS * size + SLACK * least)
+    sway = max(np.abs(m - truth)[known].max() for m in moved)
+    room = FAR * (spread + sway) + EPSILON[dtype] * (ULPS * size + SLACK * least)
     limit = min(room, CAP[dtype] * max(size, least, TINY[dtype])) + 4 * TINY[dtype]
     return bool((np.abs(a - truth)[known] <= limit).all())

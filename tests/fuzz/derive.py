@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz.calls import NUMPY, Call
-from fuzz.compare import array_of, dtype_of
 
 import tensorlite as tl
+from fuzz.calls import NUMPY, Call
+from fuzz.compare import array_of, dtype_of
 
 WEIGHTS = np.round(np.random.default_rng(0).uniform(-1, 2, 1 << 14) * 64) / 64  # numbers that all floats can hold
 
@@ -55,9 +55,10 @@ def ours(call: Call, device: str) -> tuple[Derived, list[Any]]:
     return Derived(flat(call.run_ours(tensors))), list(tensors.values())
 
 
-def theirs(call: Call, dtype: str | None = None, stretch: float = 0.0) -> tuple[Derived, list[Any]]:
-    """PyTorch's; with all floats in another dtype, and stretched by that much."""
-    tensors = {id(leaf): leaf.theirs(dtype, stretch) for leaf in call.leaves()}
+def theirs(call: Call, dtype: str | None = None, stretch: float = 0.0,
+           frequency: float = 1.0) -> tuple[Derived, list[Any]]:
+    """PyTorch's; with all floats in another dtype, and moved by a factor up or down, by a pattern of that frequency."""
+    tensors = {id(leaf): leaf.theirs(dtype, stretch, frequency) for leaf in call.leaves()}
     return Derived(flat(call.run_theirs(tensors))), list(tensors.values())
 
 

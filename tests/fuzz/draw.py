@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from fuzz.calls import FLOATS, INTEGERS, NUMPY, PLAIN, WAYS, Layout, Leaf
 
 Shape = tuple[int, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fuzz.calls import INTEGERS, Call, Leaf
+from fuzz.calls import INTEGERS, Call, Leaf, Named
 from fuzz.draw import Draw, Shape
 from fuzz.table import row
 
@@ -22,7 +22,7 @@ def extreme(d: Draw, leaf: Leaf) -> Leaf:
 
 @row("abs neg sign square reciprocal exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh",
      "tanh asinh acosh atanh floor ceil trunc round erf relu sigmoid isnan isinf isfinite signbit logical_not bitwise_not",
-     "clone fix negative arcsin arctanh real positive nn.functional.relu nn.functional.sigmoid nn.functional.tanh",
+     "clone fix negative arcsin arccos arctan arcsinh arccosh arctanh real conj positive nn.functional.relu nn.functional.sigmoid nn.functional.tanh",
      "nn.functional.silu nn.functional.softsign nn.functional.logsigmoid nn.functional.mish nn.functional.hardsigmoid",
      "nn.functional.hardswish nn.functional.relu6 nn.functional.selu")
 def unary(d: Draw, name: str) -> Call:
@@ -30,13 +30,13 @@ def unary(d: Draw, name: str) -> Call:
 
 
 @row("add sub mul div maximum minimum atan2 copysign eq ne lt le gt ge logical_and logical_or logical_xor logaddexp",
-     "bitwise_and bitwise_or bitwise_xor multiply subtract true_divide")
+     "bitwise_and bitwise_or bitwise_xor multiply subtract true_divide divide arctan2")
 def binary(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     first = extreme(d, d.leaf(a))
     second: Any = extreme(d, d.leaf(b, first.dtype if d.chance(0.5) else None))
     kwargs: dict[str, Any] = {}
-    if d.chance(0.2) and name not in ("atan2", "logaddexp", "maximum", "minimum", "bitwise_and", "logical_and",
+    if d.chance(0.2) and name not in ("atan2", "arctan2", "logaddexp", "maximum", "minimum", "bitwise_and", "logical_and",
                                       "logical_or", "logical_xor"):
         second = d.pick(NUMBERS[1:] if "div" in name else NUMBERS)
     if name in ("add", "sub") and d.chance(0.2):
@@ -66,6 +66,23 @@ def dividing(d: Draw, name: str) -> Call:
 def rounded_division(d: Draw, name: str) -> Call:
     call = dividing(d, "floor_divide")
     return Call("div", call.args, {"rounding_mode": d.pick(("floor", "trunc", None))}, exact=True)
+
+
+@row("Tensor.__add__ Tensor.__radd__ Tensor.__sub__ Tensor.__rsub__ Tensor.__mul__ Tensor.__rmul__ Tensor.__truediv__",
+     "Tensor.__rtruediv__ Tensor.__eq__ Tensor.__ne__ Tensor.__lt__ Tensor.__ge__ Tensor.__neg__ Tensor.__abs__")
+def operator(d: Draw, name: str) -> Call:
+    a, b = d.broadcastable(2)
+    if name in ("Tensor.__neg__", "Tensor.__abs__"):
+        return Call(name, (d.leaf(a),), exact=True)
+    return Call(name, (d.leaf(a), d.pick(NUMBERS[1:]) if d.chance(0.5) or "__r" in name else d.leaf(b)), exact=True)
+
+
+@row("Tensor.to Tensor.type_as")
+def cast(d: Draw, name: str) -> Call:
+    """Among dtypes that hold the values: what becomes of others is nobody's promise."""
+    x = d.leaf(d.shape(), kind="counts")
+    target = d.dtype()
+    return Call(name, (x, Named(target) if name == "Tensor.to" else d.leaf((1,), target)), exact=True)
 
 
 @row("bitwise_left_shift bitwise_right_shift")
@@ -195,13 +212,13 @@ def number_in_place(d: Draw, name: str) -> Call:
     return Call(name, (target(d, d.shape()), d.pick((1, 2, 3, 2.0, 0.5))), exact=True, in_place=True)
 
 
-@row("Tensor.clamp_ Tensor.masked_fill_ Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_ Tensor.tril_ Tensor.triu_")
+@row("Tensor.clamp_ Tensor.clip_ Tensor.masked_fill_ Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_ Tensor.tril_ Tensor.triu_")
 def more_in_place(d: Draw, name: str) -> Call:
     tame(d)
     a, b, c = d.broadcastable(3)
     plain = name.partition(".")[2][:-1]
     x = target(d, a)
-    if plain == "clamp":
+    if plain in ("clamp", "clip"):
         return Call(name, (x, -0.5, d.pick((None, 1.0, 2))), exact=True, in_place=True)
     if plain == "masked_fill":
         return Call(name, (x, d.leaf(b, "bool"), d.pick((0, 1.5, -2))), exact=True, in_place=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from fuzz.calls import Call, Leaf
 from fuzz.draw import Draw, Shape
 from fuzz.functions_elementwise import tame
@@ -262,3 +263,12 @@ def attention(d: Draw, name: str) -> Call:
     elif d.chance(0.5):
         kwargs["attn_mask"] = d.leaf((n, m), "bool") if d.chance(0.5) else d.leaf((n, m), dtype, "smooth")
     return Call(name, (q, k, values), kwargs)
+
+
+@row("nn.functional.max_unpool2d")
+def unpooled(d: Draw, name: str) -> Call:
+    n, channels, height, width = (d.int(1, 3) for _ in range(4))
+    place = np.arange(height * width).reshape(height, width)
+    corner = (place // width) * 2 * (2 * width) + (place % width) * 2  # the first of each window of 2 by 2
+    index = np.broadcast_to(corner, (n, channels, height, width)) + d.int(0, 1) + 2 * width * d.int(0, 1)
+    return Call(name, (d.leaf((n, channels, height, width), plain(d)), Leaf(index.astype(np.int64), "int64"), 2))

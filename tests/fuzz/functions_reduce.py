@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from fuzz.calls import Call, Leaf, Named
 from fuzz.draw import Draw
 from fuzz.functions_elementwise import tame

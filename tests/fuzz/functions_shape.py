@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from fuzz.calls import Call, Leaf
+
+from fuzz.calls import Call, Leaf, Named
 from fuzz.draw import Draw, Shape
 from fuzz.table import row
 
@@ -30,7 +31,7 @@ def reshape(d: Draw, name: str) -> Call:
     return Call(name, (x, regrouped(d, x.shape)), exact=True)
 
 
-@row("flatten squeeze unsqueeze transpose movedim swapaxes select narrow unbind diagonal flip roll unflatten rot90 ravel")
+@row("flatten squeeze unsqueeze transpose movedim moveaxis swapaxes swapdims select narrow unbind diagonal flip roll unflatten rot90 ravel")
 def moved(d: Draw, name: str) -> Call:
     x = d.leaf(d.shape(2 if name in ("diagonal", "rot90") else 0))
     n = len(x.shape)
@@ -40,7 +41,7 @@ def moved(d: Draw, name: str) -> Call:
         "flatten": lambda: (min(0, dim), -1) if d.chance(0.5) else (0, max(n - 1, 0)),
         "squeeze": lambda: () if d.chance(0.4) else (d.pick((dim, (dim,))),),
         "unsqueeze": lambda: (d.dim(n + 1),), "transpose": lambda: (dim, d.dim(n)), "movedim": lambda: (dim, d.dim(n)),
-        "swapaxes": lambda: (dim, d.dim(n)), "select": lambda: (dim, d.int(-size, size - (not d.chance(0.05)))),
+        "swapaxes": lambda: (dim, d.dim(n)), "swapdims": lambda: (dim, d.dim(n)), "moveaxis": lambda: (dim, d.dim(n)), "select": lambda: (dim, d.int(-size, size - (not d.chance(0.05)))),
         "narrow": lambda: (dim, start := d.int(0, size), d.int(0, size - start + d.chance(0.03))),
         "unbind": lambda: (dim,), "ravel": lambda: (),
         "diagonal": lambda: (d.int(-3, 3), *d.rng.sample(range(n), 2)),
@@ -111,20 +112,20 @@ def split(d: Draw, name: str) -> Call:
     return Call(name, (x, d.int(1, 4) if d.chance(0.97) else 0, dim), exact=True)
 
 
-@row("cat stack hstack vstack dstack column_stack concat")
+@row("cat stack hstack vstack dstack column_stack concat concatenate row_stack")
 def join(d: Draw, name: str) -> Call:
-    shape = d.shape(1 if name in ("cat", "concat") else 0)
+    shape = d.shape(1 if name in ("cat", "concat", "concatenate") else 0)
     dim = d.dim(len(shape) + (name == "stack"))
     dtype = d.dtype()
     parts = []
     for _ in range(d.int(1, 4)):
         sizes = list(shape)
-        if name in ("cat", "concat") and -len(shape) <= dim < len(shape):
+        if name in ("cat", "concat", "concatenate") and -len(shape) <= dim < len(shape):
             sizes[dim] = d.size()
         if d.chance(0.01):
             sizes.append(2)
         parts.append(d.leaf(tuple(sizes), dtype if d.chance(0.8) else None))
-    return Call(name, (parts, dim) if name in ("cat", "stack", "concat") else (parts,), exact=True)
+    return Call(name, (parts, dim) if name in ("cat", "stack", "concat", "concatenate") else (parts,), exact=True)
 
 
 @row("meshgrid cartesian_prod combinations broadcast_tensors")
@@ -181,7 +182,7 @@ def taken(d: Draw, name: str) -> Call:
     return Call(name, (x, dim, index) if name == "gather" else (x, index, dim), exact=True)
 
 
-@row("scatter scatter_add scatter_reduce Tensor.scatter_ Tensor.scatter_add_")
+@row("scatter scatter_add scatter_reduce Tensor.scatter_ Tensor.scatter_add_ Tensor.scatter_reduce_")
 def scattered(d: Draw, name: str) -> Call:
     in_place = name.endswith("_")
     x = d.leaf(d.shape(1), repeats=not name.endswith("_"))
@@ -198,10 +199,10 @@ def scattered(d: Draw, name: str) -> Call:
     source: Any = d.leaf(tuple(s + d.int(0, 1) for s in shape), x.dtype)
     if not repeated and d.chance(0.3):
         source = d.pick((0, 1.5, -2))
-    if name == "scatter_reduce":
+    if "reduce" in name:
         source = Leaf(source.values, source.dtype, source.requires_grad, source.layout)
         return Call(name, (x, dim, index, source, d.pick(("sum", "mean", "amax", "amin"))),
-                    {"include_self": d.chance(0.5)})
+                    {"include_self": d.chance(0.5)}, in_place=in_place)
     return Call(name, (x, dim, index, source), exact=not repeated, in_place=in_place)
 
 
@@ -255,7 +256,23 @@ def created(d: Draw, name: str) -> Call:
     return Call(name, args, exact=name != "logspace")
 
 
-@row("zeros_like ones_like full_like")
+@row("Tensor.view Tensor.contiguous Tensor.expand_as Tensor.view_as Tensor.reshape_as")
+def viewed(d: Draw, name: str) -> Call:
+    x = d.leaf(d.shape(), repeats=False)
+    if name == "Tensor.contiguous":
+        return Call(name, (x,), exact=True)
+    if name == "Tensor.expand_as":
+        return Call(name, (d.leaf(x.shape[d.int(0, len(x.shape)):]), x), exact=True)
+    x = Leaf(x.values, x.dtype, x.requires_grad)
+    sizes = regrouped(d, x.shape)
+    if name == "Tensor.view":
+        return Call(name, (x, sizes), exact=True)
+    return Call(name, (x, Leaf(x.values.reshape(-1), x.dtype)), exact=True)
+
+
+@row("zeros ones zeros_like ones_like full_like")
 def alike(d: Draw, name: str) -> Call:
+    if name in ("zeros", "ones"):
+        return Call(name, (list(d.shape()),), {"dtype": Named(d.dtype())}, exact=True)
     x = d.leaf(d.shape())
     return Call(name, (x, 2) if name == "full_like" else (x,), exact=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fuzz.tally import Failure, Tally
 from random_programs import Outcome, compare
+
+from fuzz.tally import Failure, Tally
 
 
 class Graphs:

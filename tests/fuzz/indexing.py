@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+
+import tensorlite as tl
 from fuzz.calls import FLOATS, Leaf
 from fuzz.compare import agree, array_of, dtype_of, worst
 from fuzz.derive import WEIGHTS
 from fuzz.draw import Draw, Shape
 from fuzz.tally import Failure, Tally
-
-import tensorlite as tl
 
 REFUSALS = (RuntimeError, IndexError, ValueError, TypeError)
 

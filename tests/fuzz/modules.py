@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+
+import tensorlite as tl
 from fuzz.compare import agree, array_of, dtype_of, worst
 from fuzz.derive import WEIGHTS, flat
 from fuzz.draw import Draw, Shape
 from fuzz.layers import LAYERS, SPECIAL
 from fuzz.tally import Failure, Tally
-
-import tensorlite as tl
 
 REFUSALS = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 LIMITS = {"float64": 1e-9, "float32": 2e-3}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+
+import tensorlite as tl
 from fuzz.calls import FLOATS, PLAIN, Call, Leaf
 from fuzz.compare import EPSILON, agree, array_of, dtype_of, excusable, worst
 from fuzz.derive import Derived, differentiate, is_tensor, ours, theirs
@@ -16,8 +17,6 @@ from fuzz.differences import Disagreement, difference_of
 from fuzz.draw import Draw
 from fuzz.functions import NAMES, ROWS
 from fuzz.tally import Failure, Tally
-
-import tensorlite as tl
 
 REFUSALS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError, ZeroDivisionError)
 OURS = (tl.TensorliteError, TypeError, ZeroDivisionError)
@@ -139,12 +138,12 @@ class Examination:
                 x, y = np.where(unknown, 0, x), np.where(unknown, 0, y)
                 if agree(x, y, dtype, exact, least):
                     return
-        truth, moved = (getattr(d, part) for d in (self.truth, self.moved))
-        if i < len(truth) and i < len(moved):
-            z, m = array_of(truth[i]), array_of(moved[i])
+        opinions = [getattr(derived, part) for derived in self.opinions]
+        if all(i < len(listed) for listed in opinions):
+            truth, *moved = (array_of(listed[i]) for listed in opinions)
             if part != "results" and np.isnan(array_of(b)).any():
-                z, m = np.where(unknown, 0, z), np.where(unknown, 0, m)
-            if excusable(x, y, z, m, dtype, least):
+                truth, *moved = (np.where(unknown, 0, a) for a in (truth, *moved))
+            if excusable(x, y, truth, moved, dtype, least):
                 self.tally.outcomes["second opinion"] += 1
                 return
         raise Disagreement(kind, f"{what}: {worst(x, y)}")
@@ -163,17 +162,14 @@ class Examination:
         return max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in self.given), default=0.0)
 
     @cached_property
-    def truth(self) -> Derived:
-        return self._again(0.0)
+    def opinions(self) -> list[Derived]:
+        """PyTorch's results in float64, and twice those of inputs moved by about one unit in the last place."""
+        step = max(max((EPSILON[d] for d in self.floats), default=0.0), 2.0**-50)
+        return [self._again(0.0, 0.0), self._again(step, 12345.678), self._again(step, 987.654)]
 
-    @cached_property
-    def moved(self) -> Derived:
-        coarse = max((EPSILON[d] for d in self.floats), default=2.0**-24)
-        return self._again(max(coarse, 2.0**-50))
-
-    def _again(self, stretch: float) -> Derived:
+    def _again(self, stretch: float, frequency: float) -> Derived:
         try:
-            derived, leaves = theirs(self.call, "float64", stretch)
+            derived, leaves = theirs(self.call, "float64", stretch, frequency)
             differentiate(torch, derived, leaves, self.twice)
         except REFUSALS:
             return Derived([])

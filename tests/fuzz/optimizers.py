@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+
+import tensorlite as tl
 from fuzz.compare import agree, array_of, worst
 from fuzz.draw import Draw
 from fuzz.tally import Failure, Tally
-
-import tensorlite as tl
 
 RATE = (1e-3, 0.01, 0.1)
 DECAY = (0.0, 0.0, 0.1)
