@@ -56,9 +56,9 @@ def ours(call: Call, device: str) -> tuple[Derived, list[Any]]:
 
 
 def theirs(call: Call, dtype: str | None = None, stretch: float = 0.0,
-           frequency: float = 1.0) -> tuple[Derived, list[Any]]:
-    """PyTorch's; with all floats in another dtype, and moved by a factor up or down, by a pattern of that frequency."""
-    tensors = {id(leaf): leaf.theirs(dtype, stretch, frequency) for leaf in call.leaves()}
+           by_place: bool = False) -> tuple[Derived, list[Any]]:
+    """PyTorch's; with all floats in another dtype, and moved by a factor up or down."""
+    tensors = {id(leaf): leaf.theirs(dtype, stretch, by_place) for leaf in call.leaves()}
     return Derived(flat(call.run_theirs(tensors))), list(tensors.values())
 
 
