@@ -11,7 +11,8 @@
 #   make bench                     figures of this machine's CPU beside torch, JAX and tinygrad, and docs/benchmarks.md made
 #                                  of them: ten minutes, or three with ARGS=--quick; TENSORLITE_DATA names MNIST's folder
 #   make docs                      the site, in docs/_build/index.html, with warnings as errors
-#   make fuzz                      corrupted files by the hundred thousand, one minute
+#   make fuzz                      random calls, programs, layers and optimizers compared with torch, two minutes, and corrupted
+#                                  files by the hundred thousand, one minute; other ones with ARGS="--seed 7" (docs/fuzzing.md)
 #   make lint | size | clean
 
 PYTHON ?= python3
@@ -51,7 +52,8 @@ test-cuda: $(CUDA_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pytest -p fake_cuda.plugin -k "cuda and not cuda:sim" $(CUDA_TESTS) $(ARGS)
 	$(BIN)/python tools/check_kernels.py
 
-fuzz: $(VENV)/.installed-dev
+fuzz: $(VENV)/.installed-dev $(TORCH_STAMP)
+	PYTHONPATH=tests $(BIN)/python -m fuzz all $(ARGS)
 	PYTHONPATH=tests $(BIN)/python -m fuzz.files --seed 0 --count 200000 --systematic
 
 gpu:
