@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fuzz import functions_elementwise, functions_nn, functions_reduce, functions_shape
+from fuzz import functions_elementwise, functions_more, functions_nn, functions_reduce, functions_shape
 from fuzz.table import ROWS
 
-FAMILIES = (functions_elementwise, functions_nn, functions_reduce, functions_shape)
+FAMILIES = (functions_elementwise, functions_more, functions_nn, functions_reduce, functions_shape)
 NAMES = tuple(sorted(ROWS))
