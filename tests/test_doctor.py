@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.autograd import engine
 from tensorlite.insight.doctor import Finding, Report, check, instruments
+from tensorlite.insight.doctor.rules import ActivationBeforeLoss
 from tensorlite.nn import functional as F
 
 
@@ -241,6 +243,27 @@ def test_beside_a_profile() -> None:
     d.__exit__(None, None, None)
     assert only(d.report, "activation-before-loss") and {row.name for row in profile.rows()} >= {"softmax"}
     assert exchanged() == before
+
+
+def test_a_step_leaves_nothing_behind_but_its_last_batch() -> None:
+    model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer, (x, y) = optim.SGD(model.parameters(), lr=0.01), data()
+    with tl.doctor(quiet=True):
+        for _ in range(3):
+            optimizer.zero_grad()
+            out = model(x)
+            loss = (out - y).square().mean() + F.mse_loss(out.squeeze(1), y.float())
+            loss.backward()
+            optimizer.step()
+            held = [weakref.ref(held) for held in (out, loss, out._node, loss._node)]
+            del out, loss
+            assert [ref() for ref in held] == [None] * 4
+
+
+def test_a_rule_that_fails_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ActivationBeforeLoss, "loss", lambda rule, call: 1 // 0)
+    found = only(train(mlp()), "activation-before-loss")
+    assert found.severity == "note" and "ZeroDivisionError" in found.seen and "report" in found.fix
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------

@@ -303,11 +303,11 @@ def test_accumulated_gradients_and_sums_of_losses() -> None:
         for _ in range(5):
             optimizer.zero_grad(set_to_none=False)
             for part in range(3):
-                rows = slice(part, None, 3)
+                rows = slice(32 * part, 32 * part + 32)
                 (F.cross_entropy(model(x[rows]), y[rows]) / 3).backward()
             optimizer.step()
             optimizer.zero_grad()
-            losses = [F.cross_entropy(model(x[i::3]), y[i::3]) for i in range(3)]
+            losses = [F.cross_entropy(model(a), b) for a, b in zip(x.split(32), y.split(32), strict=True)]
             total = losses[0] + losses[1] + losses[2]
             total.backward()
             optimizer.step()
@@ -371,6 +371,18 @@ def test_tensors_without_modules() -> None:
                 for p in (w, b):
                     p -= 0.01 * p.grad
                     p.grad = None
+    assert not len(d.report), d.report
+
+
+def test_steps_by_hand() -> None:
+    model, (x, y) = mlp(), data(64)
+    with tl.doctor(quiet=True) as d:
+        for _ in range(5):
+            model.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            with tl.no_grad():
+                for p in model.parameters():
+                    p -= 0.1 * p.grad
     assert not len(d.report), d.report
 
 

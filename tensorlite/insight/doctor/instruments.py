@@ -216,7 +216,7 @@ def _zero_grad(method: Call) -> Call:
         place, _ = locate(watch.module)
         result = method(owner, *args, **kwargs)
         parameters = parameters_of(owner) if isinstance(owner, Optimizer) else list(owner.parameters())
-        watch.tell("zero_grad", parameters, place)
+        watch.tell("zero_grad", owner, parameters, place)
         return result
 
     return zero_grad

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ...autograd.mode import grad_enabled
 from ...autograd.tape import Node, Var
+from ...errors import TensorliteError
 from ...nn import Module
 from ...nn.tree import join
 from ...optim import Optimizer
@@ -20,7 +21,7 @@ from ...tensor import Tensor
 from ..module_names import ModuleNames
 from .numbers import norm, values
 from .places import LossCall, Place, locate
-from .report import WARNING, Finding, Report
+from .report import NOTE, WARNING, Finding, Report
 
 
 class OpCall(NamedTuple):
@@ -137,8 +138,8 @@ class Rule:
     def backward(self, roots: list[Tensor], is_kept: bool) -> None:
         """A backward is complete; `is_kept`: its graph may be walked again."""
 
-    def zero_grad(self, parameters: list[Tensor], place: Place) -> None:
-        """An optimizer or a model has dropped its gradients."""
+    def zero_grad(self, owner: Any, parameters: list[Tensor], place: Place) -> None:
+        """An optimizer or a model, the owner, has dropped its gradients."""
 
     def before_step(self, step: Step) -> None:
         """An optimizer is about to change its parameters."""
@@ -175,8 +176,21 @@ class Watch:
                            for event in _EVENTS}
 
     def tell(self, event: str, *args: Any) -> None:
-        for rule in self._listeners[event]:
-            getattr(rule, event)(*args)
+        """Tell the rules. One that fails is dismissed, and says so in the report: it must not end the training."""
+        for rule in tuple(self._listeners[event]):
+            try:
+                getattr(rule, event)(*args)
+            except TensorliteError:  # what the device had to tell about the program itself
+                raise
+            except Exception as error:
+                self._dismiss(rule, error)
+
+    def _dismiss(self, rule: Rule, error: Exception) -> None:
+        for listeners in self._listeners.values():
+            if rule in listeners:
+                listeners.remove(rule)
+        rule.say(f"this rule failed and was left out from then on: {type(error).__name__}: {error}.",
+                 "please report that; the program itself is not concerned.", severity=NOTE)
 
     # --- what the rules may ask ------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class _Units:
     """Which units of a layer have fired in the present window of samples."""
 
     def __init__(self, call: OpCall) -> None:
-        self.call = call
+        self.place, self.behind = call.place, _behind(call)
         self.samples = 0
         self.fired: np.ndarray | None = None
         self.share: float | None = None  # of dead units, in the last window that is complete
@@ -81,10 +81,10 @@ class DeadReLU(Rule):
         for layer in self._layers.values():
             if layer.share is not None and layer.share >= DEAD_SHARE:
                 dead = round(layer.share * layer.count)
-                self.say(f"{dead} of {layer.count} units of the ReLU{_behind(layer.call)} gave 0 for each of the last "
+                self.say(f"{dead} of {layer.count} units of the ReLU{layer.behind} gave 0 for each of the last "
                          f"{DEAD_SAMPLES} or more samples: no gradient passes through them.",
                          "lower the learning rate, look for large negative biases and unnormalised inputs, draw the "
-                         "weights by nn.init.kaiming_uniform_, or use nn.LeakyReLU or nn.GELU.", layer.call.place)
+                         "weights by nn.init.kaiming_uniform_, or use nn.LeakyReLU or nn.GELU.", layer.place)
 
 
 def _behind(call: OpCall) -> str:
@@ -105,28 +105,28 @@ class Saturated(Rule):
 
     def __init__(self, watch: Any) -> None:
         super().__init__(watch)
-        self._flat: weakref.WeakKeyDictionary[Node, tuple[OpCall, float]] = weakref.WeakKeyDictionary()
-        self._layers: dict[Site, tuple[OpCall, deque[float]]] = {}
+        self._flat: weakref.WeakKeyDictionary[Node, tuple[str, Place, float]] = weakref.WeakKeyDictionary()
+        self._layers: dict[Site, tuple[str, Place, deque[float]]] = {}
 
     def numbers(self, call: OpCall) -> None:
         if not call.training:
             return
         if call.op in ("sigmoid", "tanh") and call.out._node is not None and call.out.numel():
-            self._flat[call.out._node] = call, _flat_share(call.op, values(call.out))
+            self._flat[call.out._node] = call.op, call.place, _flat_share(call.op, values(call.out))
         elif call.op in PRODUCTS and call.tensors and (node := maker(call.tensors[0])) in self._flat:
             assert node is not None
-            source, share = self._flat[node]
-            if _model(source) == _model(call):  # what one model hands to another, such as an image, may be flat
-                shares = self._layers.setdefault(_site(source.place), (source, deque(maxlen=FLAT_STEPS)))[1]
-                shares.append(share)
+            name, place, share = self._flat[node]
+            if _model(place) == _model(call.place):  # what one model hands to another, such as an image, may be flat
+                layer = self._layers.setdefault(_site(place), (name, place, deque(maxlen=FLAT_STEPS)))
+                layer[2].append(share)
 
     def end(self) -> None:
-        for call, shares in self._layers.values():
+        for name, place, shares in self._layers.values():
             if len(shares) == FLAT_STEPS and min(shares) >= FLAT_SHARE:
-                self.say(f"{min(shares):.0%} of the values of the {call.op} in front of the next layer lie where it is "
+                self.say(f"{min(shares):.0%} of the values of the {name} in front of the next layer lie where it is "
                          f"flat, {FLAT_STEPS} steps in a row: gradients shrink to a few per cent there.",
                          "normalise the inputs, let the weights start smaller (nn.init.xavier_uniform_), put a "
-                         "normalisation layer in front, or use nn.ReLU.", call.place, about=_site(call.place))
+                         "normalisation layer in front, or use nn.ReLU.", place, about=_site(place))
 
 
 def _flat_share(op: str, out: np.ndarray) -> float:
@@ -135,8 +135,8 @@ def _flat_share(op: str, out: np.ndarray) -> float:
     return float((np.minimum(out, 1 - out) < FLAT_SIGMOID).mean())
 
 
-def _model(call: OpCall) -> str:
-    return call.place.module.partition(".")[0]
+def _model(place: Place) -> str:
+    return place.module.partition(".")[0]
 
 
 class UnnormalisedInput(Rule):

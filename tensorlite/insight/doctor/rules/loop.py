@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -78,7 +78,7 @@ class StepWithoutGradient(Rule):
         for leaf in leaves:
             self._erased.pop(id(leaf), None)
 
-    def zero_grad(self, parameters: list[Tensor], place: Place) -> None:
+    def zero_grad(self, owner: Any, parameters: list[Tensor], place: Place) -> None:
         for p in parameters:
             if id(p) in self._arrived:
                 self._arrived.discard(id(p))
@@ -114,8 +114,9 @@ class NeverStepped(Rule):
         self._zeroed: list[Place] = []
         self._losses = 0
 
-    def zero_grad(self, parameters: list[Tensor], place: Place) -> None:
-        self._zeroed.append(place)
+    def zero_grad(self, owner: Any, parameters: list[Tensor], place: Place) -> None:
+        if isinstance(owner, Optimizer):  # with model.zero_grad() a program may take its steps by hand
+            self._zeroed.append(place)
 
     def loss(self, call: LossCall) -> None:
         self._losses += grad_enabled.get() and call.input._requires_grad
@@ -176,8 +177,9 @@ class NotShuffled(Rule):
 
     def __init__(self, watch: Any) -> None:
         super().__init__(watch)
-        self._classes: dict[Place, list[int | None]] = {}
-        self._sums: dict[Place, list[int]] = {}
+        self._classes: dict[Place, deque[int | None]] = {}  # of the last batches; None for one of several
+        self._known: dict[Place, set[int]] = {}
+        self._order: dict[Place, _Order] = {}
 
     def loss(self, call: LossCall) -> None:
         if call.name not in ("cross_entropy", "nll_loss") or not grad_enabled.get() or not self.watch.is_looking:
@@ -191,24 +193,39 @@ class NotShuffled(Rule):
             self._repeated(call, hash((target.tobytes(), values(argument).tobytes())))
 
     def _sorted(self, call: LossCall, target: Any) -> None:
-        classes = self._classes.setdefault(call.place, [])
+        classes = self._classes.setdefault(call.place, deque(maxlen=self.BATCHES))
+        known = self._known.setdefault(call.place, set())
         classes.append(int(target[0]) if (target == target[0]).all() else None)
-        last = classes[-self.BATCHES:]
-        known = {c for c in classes if c is not None}
-        if len(last) == self.BATCHES and None not in last and len(known) > 1:
+        known.update(c for c in classes if c is not None)
+        if len(classes) == self.BATCHES and None not in classes and len(known) > 1:
             self.say(f"each of {self.BATCHES} batches in a row holds samples of one class only: the data is sorted, "
                      "and each step unlearns what the others have learned.",
                      "shuffle: DataLoader(dataset, batch_size, shuffle=True).", call.place, severity="warning",
                      about="sorted")
 
     def _repeated(self, call: LossCall, total: int) -> None:
-        sums = self._sums.setdefault(call.place, [])
-        earlier = [i for i, other in enumerate(sums) if other == total]
-        sums.append(total)
-        if earlier and (epoch := len(sums) - 1 - earlier[-1]) >= self.SHORTEST_EPOCH:
-            if len(sums) >= 2 * epoch and sums[-epoch:] == sums[-2 * epoch:-epoch]:
-                self.say(f"the same {epoch} batches came in the same order in two epochs.",
-                         "shuffle: DataLoader(dataset, batch_size, shuffle=True).", call.place, about="repeated")
+        epoch = self._order.setdefault(call.place, _Order()).add(total)
+        if epoch >= self.SHORTEST_EPOCH:
+            self.say(f"the same {epoch} batches came in the same order in two epochs.",
+                     "shuffle: DataLoader(dataset, batch_size, shuffle=True).", call.place, about="repeated")
+
+
+class _Order:
+    """A sequence of numbers, in which a stretch that comes twice in a row is looked for as it grows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last: dict[int, int] = {}  # by number: where it came last
+        self._distance = self._same = 0  # to the one before of the same number, for how many in a row
+
+    def add(self, number: int) -> int:
+        """The length of the stretch that has come twice now, or 0."""
+        distance = self.count - self._last.get(number, self.count)
+        self._same = self._same + 1 if distance and distance == self._distance else int(distance > 0)
+        self._distance = distance
+        self._last[number] = self.count
+        self.count += 1
+        return distance if distance and self._same >= distance else 0
 
 
 def held_by(optimizers: Iterable[Optimizer]) -> dict[int, Tensor]:

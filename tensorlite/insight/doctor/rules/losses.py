@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections import Counter
 from typing import Any, Final
 
@@ -167,7 +168,7 @@ class LossBroadcasts(Rule):
 
     def __init__(self, watch: Any) -> None:
         super().__init__(watch)
-        self._suspects: dict[Node, OpCall] = {}
+        self._suspects: weakref.WeakKeyDictionary[Node, tuple[str, Place]] = weakref.WeakKeyDictionary()
 
     def op(self, call: OpCall) -> None:
         if call.op != "sub" or len(call.tensors) != 2 or call.out._node is None:
@@ -176,18 +177,18 @@ class LossBroadcasts(Rule):
         size = row.shape[0] if row.ndim == 1 else 0
         if size > 1 and column.shape == (size, 1) and column._requires_grad is not row._requires_grad:
             if self.watch.is_outside_models and not _is_meant(column):
-                self._suspects[call.out._node] = call
+                first, second = [x.shape for x in call.tensors]
+                self._suspects[call.out._node] = f"{first} and {second} is of shape {call.out.shape}", call.place
 
     def backward(self, roots: list[Tensor], is_kept: bool) -> None:
         if self._suspects:
             used = {node for root in roots if root._node is not None for node in ancestors(root._node)}
-            for node, call in self._suspects.items():
+            for node, (shapes, place) in self._suspects.items():
                 if node in used:
-                    first, second = [x.shape for x in call.tensors]
-                    self.say(f"the difference of a prediction and a target of shapes {first} and {second} is of shape "
-                             f"{call.out.shape}: each prediction is compared with each target.",
+                    self.say(f"the difference of a prediction and a target of shapes {shapes}: each prediction is "
+                             "compared with each target.",
                              "give both one shape: prediction.squeeze(1) or target.unsqueeze(1); F.mse_loss refuses "
-                             "such a pair.", call.place)
+                             "such a pair.", place)
             self._suspects.clear()
 
 
@@ -212,7 +213,8 @@ class InitialLoss(Rule):
             return
         self._known.add(site)
         classes = call.input.shape[1]
-        if is_float(call.target) or call.target.shape != call.input.shape[:1] or classes < 2 or self.watch.steps:
+        has_ids = call.target.array.dtype.kind in "iu" and call.target.shape == call.input.shape[:1]
+        if not has_ids or classes < 2 or self.watch.steps:
             return
         loss, guess = _cross_entropy(values(call.input), values(call.target)), math.log(classes)
         if loss > INITIAL_FACTOR * guess + INITIAL_ROOM:
