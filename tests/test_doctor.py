@@ -436,7 +436,7 @@ def test_check_tries_the_model_as_in_training() -> None:
 
 def test_check_without_an_optimizer_says_so() -> None:
     report = tl.doctor.check(mlp(), F.cross_entropy, data(), steps=3)
-    assert str(report) == "doctor: no findings in 3 steps of Adam, for no optimizer was given"
+    assert str(report) == "doctor: no findings in 3 steps (of Adam: no optimizer was given)"
 
 
 def test_names_that_are_exported() -> None:

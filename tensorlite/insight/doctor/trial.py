@@ -138,12 +138,10 @@ def _watched(trial: _Trial, watch: Watch, steps: int, place: Place) -> Report:
     finally:
         instruments.stop(watch)
     if failed is not None:
-        return Report([*watch.findings, failed], f"{watch.steps} steps")
-    watch.tell("end")
-    report = watch.report()
-    if trial.given is None:
-        report = Report(report.findings, f"{report.looked_at} of Adam, for no optimizer was given")
-    return report
+        watch.findings.append(failed)
+    else:
+        watch.tell("end")
+    return watch.report("of Adam: no optimizer was given" if trial.given is None else "")
 
 
 def _overfit(trial: _Trial, model: Module, loss_fn: Loss, batch: Any, steps: int, place: Place) -> list[Finding]:

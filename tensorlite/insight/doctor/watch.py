@@ -224,12 +224,14 @@ class Watch:
         """Whether a tensor is what the model was called with, or a view of that."""
         return self.argument is not None and (x is self.argument or x._base is self.argument)
 
-    def report(self) -> Report:
-        looked = f"{self.steps} step{'s' if self.steps != 1 else ''}"
+    def report(self, remark: str = "") -> Report:
+        """What was found so far; a remark says more about how it was looked for."""
+        remarks = [remark] if remark else []
         if self.captured:
             names = ", ".join(sorted(self.captured))
-            looked += f" (captured: {names}; run as ordinary functions, not replayed, to be seen)"
-        return Report(list(self.findings), looked)
+            remarks.append(f"captured: {names}; run as ordinary functions, not replayed, to be seen")
+        looked_at = f"{self.steps} step{'s' if self.steps != 1 else ''}"
+        return Report(list(self.findings), " ".join([looked_at, *(f"({said})" for said in remarks)]))
 
     # --- what instruments.py calls -----------------------------------------------------------------------------------
 
