@@ -416,7 +416,8 @@ def test_a_batch_that_cannot_be_learned(broken: str) -> None:
 def test_a_rate_with_which_a_batch_is_not_learned(lr: float) -> None:
     model = mlp()
     found = only(tl.doctor.check(model, F.cross_entropy, data(), optim.SGD(model.parameters(), lr=lr)), "learning-rate")
-    assert f"50 steps of SGD with lr={lr:g}" in found.seen and "try another learning rate" in found.fix
+    assert f"50 steps of SGD with lr={lr:g}" in found.seen and ", Adam at 0.0" in found.seen
+    assert "try another learning rate" in found.fix
 
 
 def test_batches_of_one_two_and_three() -> None:
@@ -426,6 +427,29 @@ def test_batches_of_one_two_and_three() -> None:
     assert not len(tl.doctor.check(model, F.mse_loss, (x, x)))
     assert not len(tl.doctor.check(nn.Bilinear(10, 10, 3), F.cross_entropy, [x, x, tl.arange(64) % 3]))
     assert not len(tl.doctor.check(model, nn.MSELoss(reduction="none"), (x, x)))
+
+
+def test_rules_of_check_that_are_not_wanted() -> None:
+    model, (x, y) = mlp(), data()
+    optimizer = optim.SGD(model.parameters(), lr=1e-6)
+    assert not len(tl.doctor.check(model, F.cross_entropy, (x, y), optimizer, ignore=["learning-rate"]))
+    assert not len(tl.doctor.check(model, F.cross_entropy, (x * 0, y), ignore=["cannot-overfit", "no-gradient",
+                                                                              "vanishing-gradients"]))
+
+
+def test_parts_in_eval_mode_stay_so_in_a_check() -> None:
+    class Asking(nn.Dropout):
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            modes.add(self.training)
+            return super().forward(x)
+
+    modes: set[bool] = set()
+    model = mlp(Asking())
+    model[3].eval()
+    tl.doctor.check(model, F.cross_entropy, data(), steps=2)
+    assert modes == {False}
+    tl.doctor.check(model.eval(), F.cross_entropy, data(), steps=2)
+    assert modes == {False, True}
 
 
 def test_check_tries_the_model_as_in_training() -> None:

@@ -24,8 +24,9 @@ from . import instruments
 from .errors import explain
 from .numbers import norm, values
 from .places import Place, locate
-from .report import ERROR, Finding, Report
+from .report import ERROR, WARNING, Finding, Report
 from .rules import RULES
+from .rules.gradients import LearningRate, rate_of
 from .watch import Watch
 
 CANNOT_OVERFIT: Final = "cannot-overfit"
@@ -47,7 +48,7 @@ def check(model: Module, loss_fn: Loss, batch: Any, optimizer: Optimizer | None 
     """Look for what is wrong with a training set-up, by `steps` steps on one batch, with copies of model and optimizer.
 
     batch      (x, y), for which the loss is `loss_fn(model(x), y)`; of more, all but the last go into the model; of a
-               single tensor x it is `loss_fn(model(x))`
+               single tensor x it is `loss_fn(model(x))`; of a loss for each sample the mean is taken
     optimizer  whose settings to try; without one Adam at 1e-3, and rules about optimizers are left out
     ignore     names of rules that are not wanted; docs/doctor.md lists them
 
@@ -69,7 +70,8 @@ def check(model: Module, loss_fn: Loss, batch: Any, optimizer: Optimizer | None 
         report = _watched(trial, watch, steps, place)
         if CANNOT_OVERFIT not in ignored and report.ok:
             found = _overfit(trial, model, loss_fn, batch, steps, place)
-            report = Report([*report.findings, *found], report.looked_at)
+            if found is not None and found.rule not in ignored:
+                report = Report([*report.findings, found], report.looked_at)
     return report
 
 
@@ -92,7 +94,8 @@ class _Trial:
         except Exception as error:
             raise ArgumentError(f"doctor.check: the model or the optimizer cannot be copied ({error}); look at the "
                                 "real loop instead: with tl.doctor(): ...") from error
-        self.model.train()
+        if not self.model.training:  # else parts of it may be in eval mode on purpose
+            self.model.train()
         self.given: Optimizer | None = given
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = given if given is not None else Adam(parameters, lr=lr) if parameters else None
@@ -119,13 +122,17 @@ class _Trial:
         return sum(products) / max(abs(loss), 1e-30)
 
     def run(self, steps: int) -> float:
-        """The best loss so far, against the first, after so many steps; NaN counts as none."""
+        """Take some steps, or fewer if the loss ends in NaN or inf; returns `share`."""
         for _ in range(steps):
             self.step()
             if not np.isfinite(self.losses[-1]):
                 break
-        first, found = self.losses[0], [loss for loss in self.losses if np.isfinite(loss)]
-        return min(found) / first if first > 0 and found else 1.0 if not found else 0.0
+        return self.share()
+
+    def share(self) -> float:
+        """The best loss so far as a part of the first; 0 where that says nothing, since it is negative or NaN."""
+        first = self.losses[0]
+        return min(loss for loss in self.losses if np.isfinite(loss)) / first if 0 < first < np.inf else 0.0
 
 
 def _watched(trial: _Trial, watch: Watch, steps: int, place: Place) -> Report:
@@ -144,36 +151,32 @@ def _watched(trial: _Trial, watch: Watch, steps: int, place: Place) -> Report:
     return watch.report("of Adam: no optimizer was given" if trial.given is None else "")
 
 
-def _overfit(trial: _Trial, model: Module, loss_fn: Loss, batch: Any, steps: int, place: Place) -> list[Finding]:
+def _overfit(trial: _Trial, model: Module, loss_fn: Loss, batch: Any, steps: int, place: Place) -> Finding | None:
     """A finding, if neither the optimizer given nor Adam gets the loss of the batch down."""
-    first = trial.losses[0]
-    best = min(min(trial.losses), first) / first if first > 0 else 0.0
-    if best <= LEARNED or trial.reach < SETTLED or not np.isfinite(first):
-        return []
+    first, best = trial.losses[0], trial.share()
+    if best <= LEARNED or trial.reach < SETTLED:
+        return None
     tried = []
     for lr in RATES:
-        other = _Trial(model, loss_fn, batch, None, lr)
-        share = other.run(2 * steps)
+        share = _Trial(model, loss_fn, batch, None, lr).run(2 * steps)
         tried.append(f"Adam at {lr:g} to {share * first:.3g}")
         if share <= LEARNED:
-            return [] if trial.given is None else _only_with_adam(trial, first, best, lr, share, steps, place)
-    return [Finding(CANNOT_OVERFIT, ERROR,
-                    f"the loss of this one batch, {first:.3g} at first, hardly falls: {', '.join(tried)}, in "
-                    f"{2 * steps} steps. A model that can learn learns one batch by heart.",
-                    "look whether inputs differ where labels do and belong to each other, whether the loss measures "
-                    "what the model computes, and whether the model has enough parameters.", place)]
+            brought_nothing = trial.given is not None and best > BROUGHT_NOTHING
+            return _other_rate(trial, steps, tried[-1], place) if brought_nothing else None
+    return Finding(CANNOT_OVERFIT, ERROR,
+                   f"the loss of this one batch, {first:.3g} at first, hardly falls: {', '.join(tried)}, in {2 * steps}"
+                   " steps. A model that can learn learns one batch by heart.",
+                   "look whether inputs differ where labels do and belong to each other, whether the loss measures "
+                   "what the model computes, and whether the model has enough parameters.", place)
 
 
-def _only_with_adam(trial: _Trial, first: float, best: float, lr: float, share: float, steps: int,
-                    place: Place) -> list[Finding]:
-    name = type(trial.given).__name__
-    rate = trial.given.param_groups[0]["lr"] if trial.given is not None else 0.0
-    if best > BROUGHT_NOTHING:
-        return [Finding("learning-rate", "warning",
-                        f"{steps} steps of {name} with lr={float(rate):g} bring the loss of one batch from {first:.3g} "
-                        f"to {best * first:.3g} at best; Adam at {lr:g} gets to {share * first:.3g}.",
-                        "try another learning rate: ten times as much, or a tenth.", place)]
-    return []
+def _other_rate(trial: _Trial, steps: int, better: str, place: Place) -> Finding:
+    assert trial.given is not None
+    first = trial.losses[0]
+    return Finding(LearningRate.name, WARNING,
+                   f"{steps} steps of {rate_of(trial.given)} bring the loss of one batch from {first:.3g} to "
+                   f"{trial.share() * first:.3g} at best, {better}.",
+                   "try another learning rate: ten times as much, or a tenth.", place)
 
 
 @contextlib.contextmanager
@@ -182,11 +185,11 @@ def _undisturbed(model: Module) -> Iterator[None]:
     states = random.default_states([backend.device for backend in backends.loaded()])
     python_state = python_random.getstate()
     numpy_state = np.random.get_state() if "numpy.random" in sys.modules else None
-    parameters = [p for p in model.parameters()] if isinstance(model, Module) else []
+    parameters = [*model.parameters()]
     grads = [p._grad for p in parameters]
-    for p in parameters:
-        p._grad = None
     try:
+        for p in parameters:
+            p._grad = None
         with enable_grad():
             yield
     finally:

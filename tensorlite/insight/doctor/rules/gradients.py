@@ -129,17 +129,17 @@ class LearningRate(Rule):
             middle = updates[len(updates) // 2]
             if len(ratios) >= RATE_STEPS and middle >= STEP_TOO_LARGE:
                 self.say(f"a step changes the weights by {middle:.2g} times their initial length (median of "
-                         f"{len(ratios)} steps of {_rate(step.optimizer)}); about 0.001 is usual.",
+                         f"{len(ratios)} steps of {rate_of(step.optimizer)}); about 0.001 is usual.",
                          f"lower the learning rate, to about {_suggested(step.optimizer, ratios[0][0]):.1g}.",
                          step.place)
             small = all(update < STEP_TOO_SMALL and grad > GRADIENT_THAT_COUNTS for update, grad in ratios)
             if len(ratios) >= SMALL_STEPS and small:
-                self.say(f"in {len(ratios)} steps of {_rate(step.optimizer)} none changed the weights by more than "
+                self.say(f"in {len(ratios)} steps of {rate_of(step.optimizer)} none changed the weights by more than "
                          f"{updates[-1]:.2g} of their length, less than float32 can hold, though there are gradients.",
                          "raise the learning rate; about 0.001 of the weights' length in a step is usual.", step.place)
 
 
-def _rate(optimizer: Optimizer) -> str:
+def rate_of(optimizer: Optimizer) -> str:
     return f"{type(optimizer).__name__} with lr={float(optimizer.param_groups[0]['lr']):g}"
 
 
