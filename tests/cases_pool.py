@@ -49,7 +49,7 @@ def pooled(x: Any, reduce: Callable[[Any, np.ndarray], Any], **how: Any) -> Any:
 
 def spread(g: Any, x: Any, weights: Callable[[Any, np.ndarray], Any], **how: Any) -> Any:
     """To each element the sum, over the windows around it, of g times what weights(elements, numbers) gives it."""
-    out = np.zeros(flat(x).shape)
+    out = np.zeros(flat(x).shape, g.dtype)
     for p, q, numbers in windows(x.shape, **how):
         out[..., numbers] += g[..., p, q, None] * weights(flat(x)[..., numbers], numbers)
     return out.reshape(x.shape)
@@ -138,7 +138,7 @@ def padded(mode: str, *widths: tuple[int, int]) -> Callable[[Any], Any]:
 BORDERS: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 WINDOWS = [
     row("unfold", lambda x: x.unfold(1, 3, 2), unfolded, (2, 7), (2, 7, 3), (0, 7), dtypes=ANY, view=True),
-    row("unfold 0-d", lambda x: x.unfold(0, 1, 1), lambda x: x.reshape(1, 1), ((),), dtypes=ANY, view=True),
+    row("unfold 0-d", lambda x: x.unfold(0, 1, 1), lambda x: x.reshape(1), ((),), dtypes=ANY, view=True),
     row("unfold_add", lambda g: ops.unfold_add(g, shape=(*g.shape[:1], 7, *g.shape[2:-1]), dim=1, step=2, dilation=1),
         unfold_added, (2, 3, 3), (2, 3, 2, 3), dtypes=NUMBERS, strict=False),
     *[row(f"pad {mode}", lambda x, mode=mode: ops.pad(x, (1, 2, 2, 1), mode=mode), padded(how, (2, 1), (1, 2)), (3, 4),

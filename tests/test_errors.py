@@ -221,6 +221,8 @@ ROWS: dict[str, Row] = {
     # fused
     "linear": (lambda: ops.linear(vector(2, 5), vector(4, 3)), tl.ShapeError,
                r"linear expects last dim 3, got 5 \(input \(2, 5\), weight \(4, 3\)\)"),
+    "linear with a vector": (lambda: ops.linear(vector(2, 4), vector(4)), tl.ShapeError,
+                             r"linear: weight has shape \(4,\), expected a matrix \(out, in\)"),
     "linear of an array": (lambda: ops.linear(np.ones((2, 3)), vector(4, 3)),  # type: ignore[arg-type]
                            tl.DTypeError, r"linear: expected a Tensor, got ndarray; wrap it in tl.tensor\(\.\.\.\)"),
     "linear array": (lambda: ops.linear(np.ones((2, 3)), vector(4, 3)), tl.DTypeError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,11 @@ def test_searchsorted(data: st.DataObject) -> None:
     if not rows:
         assert_parity(lambda s, v: tl.bucketize(v, s, **options), lambda s, v: torch.bucketize(v, s, **options), inputs)
         assert_same(tl.searchsorted(inputs[0][0], 1), torch.searchsorted(inputs[0][1], 1))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_unique_with_nan(dtype: str) -> None:
+    assert_parity(tl.unique, torch.unique, [pair([1.0, math.nan, -2.0, 3.0, 1.0], dtype)])
 
 
 @few

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from ..autograd.op import ANY, FLOAT, NONE, Op, as_inputs, op, result_dtype
 from ..autograd.tape import Var
 from ..backends import SCALARS, Array, Backend
@@ -67,9 +69,18 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode != "trunc":
         raise ArgumentError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
     if result_dtype([v.array if isinstance(v, Var) else v for v in (x, y)]).is_floating_point:
-        return trunc(_div(x, y))
+        return _div_trunc(x, y)
     return floor_divide(sub(x, fmod(x, y)), y)
 
+
+@op(promote=ANY)
+def _div_trunc(be: Backend, x: Array, y: Array) -> Array:
+    """trunc(x / y); the derivatives are 0, by a y of 0 too."""
+    return be.elementwise("trunc", be.elementwise("div", x, y))
+
+
+_div_trunc.name = "div_trunc"
+_div_trunc.rules(x=lambda g: full_like(g, 0), y=lambda g: full_like(g, 0))
 
 floor_divide = binary("floor_divide", "⌊x / y⌋, rounded to -inf; the derivatives are 0. ArgumentError for ints / 0.",
                       x=lambda g: mul(g, 0.0), y=lambda g: mul(g, 0.0))
@@ -275,11 +286,27 @@ def _together(name: str, *operands: Any) -> list[Any]:
 
 @computed_wide
 def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
-    """x + weight·(end - x), for floating dtypes."""
+    """x + weight·(end - x), for floating dtypes; from the nearer end, so that a weight of 1 gives `end` itself."""
     if not x.dtype.is_floating_point:
         raise DTypeError(f"lerp: expected a floating dtype, got {x.dtype.name}; use .float()")
-    x, end, weight = _together("lerp", x, end, weight)
-    return add(x, mul(weight, sub(end, x)))
+    return _lerp(*_together("lerp", x, end, weight))
+
+
+@op(promote=FLOAT)
+def _lerp(be: Backend, x: Array, end: Array, weight: Any) -> Array:
+    way = be.elementwise("sub", end, x)
+    rest = 1.0 - weight if type(weight) in SCALARS else be.elementwise("sub", 1.0, weight)
+    near, far = (be.elementwise("mul", way, part) for part in (weight, rest))
+    near, far = be.elementwise("add", x, near), be.elementwise("sub", end, far)
+    if type(weight) in SCALARS:
+        return near if -0.5 < weight < 0.5 else far
+    is_near = be.elementwise("lt", be.elementwise("abs", weight), 0.5, dtype=np.dtype(np.bool_))
+    return be.elementwise("where", is_near, near, far, dtype=near.dtype)
+
+
+_lerp.name = "lerp"
+_lerp.rules(x=lambda g, weight: mul(g, sub(1.0, weight) if isinstance(weight, Var) else 1.0 - weight),
+            end=lambda g, weight: mul(g, weight), weight=lambda g, x, end: mul(g, sub(end, x)))
 
 
 @computed_wide

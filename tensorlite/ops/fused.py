@@ -116,7 +116,9 @@ def _affine(function: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         raise DTypeError(f"linear: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
     if x.array.dtype is not weight.array.dtype:
         require_same_dtype("linear", x, weight)
-    if weight.array.ndim != 2 or x.array.ndim == 0 or x.array.shape[-1] != weight.array.shape[1]:
+    if weight.array.ndim != 2:
+        raise ShapeError(f"linear: weight has shape {tuple(weight.shape)}, expected a matrix (out, in); see reshape")
+    if x.array.ndim == 0 or x.array.shape[-1] != weight.array.shape[1]:
         raise ShapeError(f"linear expects last dim {weight.shape[-1]}, got {x.shape[-1] if x.ndim else 'a 0-d tensor'} "
                          f"(input {tuple(x.shape)}, weight {tuple(weight.shape)})")
     if bias is not None and bias.array.shape != weight.array.shape[:1]:

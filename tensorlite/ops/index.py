@@ -6,6 +6,7 @@ A bool mask stands for the integer arrays of its nonzero positions.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ..autograd.tape import Var
 from ..backends import Array, Backend, broadcast_shapes, dimension, normalize_dim
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from .elementwise import add, maximum, minimum, where
-from .logic import isnan
+from .logic import eq, isnan, logical_or
 from .movement import _slice, clone, expand, full_like, narrow, reshape, unsqueeze
 from .names import numpy_names
 from .reduce import ValuesIndices, amax, amin, argmax, argmin, require_elements
@@ -452,7 +453,10 @@ def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower median, NaN if there is one; with `dim`, (values, indices) along it. Raises ShapeError of nothing."""
     if dim is None:
-        return median(x.flatten(), 0).values
+        middle = median(x.detach().flatten(), 0).values
+        if not x.requires_grad:
+            return middle
+        return amax(where(logical_or(eq(x, middle), isnan(x)), x, -math.inf))  # equal elements share the gradient
     if not x.ndim:
         return sort(x, dim)
     dim = normalize_dim("median", dim, x.ndim)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd.tape import wrap
-from ..backends import normalize_dim
+from ..backends import NARROW, normalize_dim
 from ..errors import ArgumentError, OutOfRangeError, ShapeError
 from .elementwise import logaddexp, maximum, minimum, where
 from .index import argsort, gather
@@ -166,7 +166,9 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
     """
     axis = None if dim is None else normalize_dim("unique", dim, x.ndim)
     values = x.backend.to_numpy(x.array)
-    found, inverse, counts = np.unique(values, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
+    ordered = values.astype(np.float32) if values.dtype.char in NARROW else values  # NumPy takes bfloat16's NaN for 0
+    found, inverse, counts = np.unique(ordered, return_inverse=True, return_counts=True, axis=axis, equal_nan=False)
+    found = found.astype(values.dtype)
     if axis is None:
         inverse = inverse.reshape(values.shape)
     parts = [found, *[part for part, asked in ((inverse, return_inverse), (counts, return_counts)) if asked]]

@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd.op import op
 from ..backends import NARROW, Array, Backend, normalize_dim
 from ..errors import ArgumentError, ShapeError
-from .movement import reshape
+from .movement import reshape, select
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -62,8 +62,8 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     tensor([[0, 1, 2],
             [2, 3, 4]])
     """
-    if not x.ndim:
-        x = reshape(x, 1)
+    if not x.ndim:  # one window, without a dimension that counts it
+        return select(unfold(reshape(x, 1), dimension, size, step), 0, 0)
     dim = normalize_dim("unfold", dimension, x.ndim)
     if size < 0 or step < 1:
         raise ArgumentError(f"unfold: size must be at least 0 and step at least 1, got {size} and {step}")

@@ -126,7 +126,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x·min(max(x+3, 0), 6)/6. Howard et al. 2019."""
-    return _apply(lambda x: x * hardtanh(x + 3.0, 0.0, 6.0) * (1 / 6), input, inplace)
+    return _apply(lambda x: x * (hardtanh(x + 3.0, 0.0, 6.0) * (1 / 6)), input, inplace)
 
 
 def tanh(input: Tensor) -> Tensor:
