@@ -114,7 +114,18 @@ ROWS = (((3, 4),), ((2, 3, 4),))
 
 # --- references that NumPy lacks -------------------------------------------------------------------------------------
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+_own_erf = np.frompyfunc(lambda x: x.erf(), 1, 1)
+
+
+def erf(x: Any) -> Any:
+    """Of floats, or of numbers with more digits that have it as a method, as NumPy's functions want it."""
+    return _own_erf(x) if np.asarray(x).dtype == object else _erf(x)
+
+
+def number(n: float, x: Any) -> Any:
+    """n, as a number of the kind that x holds."""
+    return x * 0 + n
 
 
 def sigmoid(x: Any) -> Any:
@@ -126,16 +137,20 @@ def softmax(x: Any, axis: int) -> Any:
     return e / e.sum(axis, keepdims=True)
 
 
+def logaddexp(x: Any, y: Any) -> Any:
+    return np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y)))
+
+
 def logsumexp(x: Any, axis: Any, keepdims: bool = False) -> Any:
-    return np.log(np.exp(x).sum(axis, keepdims=keepdims))
+    return np.log(np.sum(np.exp(x), axis, keepdims=keepdims))
 
 
 def gelu(x: Any) -> Any:
-    return x * (1 + erf(x / math.sqrt(2))) / 2
+    return x * (1 + erf(x / np.sqrt(number(2, x)))) / 2
 
 
 def gelu_grad(g: Any, x: Any) -> Any:
-    return g * ((1 + erf(x / math.sqrt(2))) / 2 + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+    return g * ((1 + erf(x / np.sqrt(number(2, x)))) / 2 + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 
 
 def gelu_tanh_grad(g: Any, x: Any) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from case import FLOATS, Case, Shape, along, dropout_mask, softmax
+from case import FLOATS, Case, Shape, along, dropout_mask, number, softmax
 
 import tensorlite as tl
 from tensorlite import ops
@@ -18,9 +17,11 @@ TERMS = np.where(CHOICE, np.arange(12.0).reshape(3, 4) / 8, -np.inf)
 def attended(q: Any, k: Any, v: Any, choice: Any = True, terms: Any = 0.0, kept: Any = 1.0) -> Any:
     """Rows of `choice` that hold no True give zeros."""
     k, v = (np.repeat(x, q.shape[-3] // x.shape[-3], -3) if q.ndim > 2 else x for x in (k, v))
-    scores = np.where(choice, q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1]) + terms, -np.inf)
+    scores = q @ np.swapaxes(k, -1, -2)
+    scores = scores / np.sqrt(number(q.shape[-1], scores)) + terms
     seen = np.broadcast_to(choice, scores.shape).any(-1, keepdims=True)
-    return np.where(seen, softmax(np.where(seen, scores, 0.0), -1), 0.0) * kept @ v
+    hidden = np.where(seen, number(-np.inf, scores), scores)  # rows that see nothing stay finite, and give zeros
+    return np.where(seen, softmax(np.where(choice, scores, hidden), -1), 0.0) * kept @ v
 
 
 def row(name: str, reference: Any, *shapes: tuple[Shape, ...], **options: Any) -> Case:

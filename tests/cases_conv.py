@@ -20,7 +20,7 @@ def convolved(x: Any, w: Any, b: Any = None, stride: Pair = (1, 1), padding: Pai
                      zip(x.shape[2:], dilation, w.shape[2:], stride, strict=True))
     parts = []
     for channels, filters in zip(np.split(x, groups, 1), np.split(w, groups, 0), strict=True):
-        out = np.zeros((len(x), len(filters), height, width))
+        out = np.zeros((len(x), len(filters), height, width), x.dtype)
         for r, s in np.ndindex(w.shape[2:]):
             seen = channels[:, :, r * dilation[0]:, s * dilation[1]:][:, :, ::stride[0], ::stride[1]]
             out += np.einsum("nchw,kc->nkhw", seen[:, :, :height, :width], filters[:, :, r, s])
@@ -29,25 +29,34 @@ def convolved(x: Any, w: Any, b: Any = None, stride: Pair = (1, 1), padding: Pai
     return out if b is None else out + b[:, None, None]
 
 
-def spread(g: Any, w: Any, b: Any, size: Pair, **options: Any) -> Any:
-    """The transpose of `convolved`, column by column of its matrix."""
-    channels = w.shape[1] * options.get("groups", 1)
-    out = np.zeros((len(g), channels, *size))
-    for c, h, v in np.ndindex(channels, *size):
-        unit = np.zeros((1, channels, *size))
-        unit[0, c, h, v] = 1
-        out[:, c, h, v] = (g * convolved(unit, w, **options)).sum((1, 2, 3))
+def spread(g: Any, w: Any, b: Any, size: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1),
+           groups: int = 1) -> Any:
+    """The transpose of `convolved`, for images of `size`: each weight adds its share to where it looked."""
+    height, width = g.shape[2:]
+    parts = []
+    for slopes, filters in zip(np.split(g, groups, 1), np.split(w, groups, 0), strict=True):
+        out = np.zeros((len(g), w.shape[1], size[0] + 2 * padding[0], size[1] + 2 * padding[1]), g.dtype)
+        for r, s in np.ndindex(w.shape[2:]):
+            seen = out[:, :, r * dilation[0]:, s * dilation[1]:][:, :, ::stride[0], ::stride[1]]
+            seen[:, :, :height, :width] += np.einsum("nkhw,kc->nchw", slopes, filters[:, :, r, s])
+        parts.append(out[:, :, padding[0]:padding[0] + size[0], padding[1]:padding[1] + size[1]])
+    out = np.concatenate(parts, 1)
     return out if b is None else out + b[:, None, None]
 
 
-def weight_slopes(g: Any, x: Any, shape: tuple[int, ...], **options: Any) -> Any:
-    """The derivative of `convolved` in w, element by element."""
-    out = np.zeros(shape)
-    for index in np.ndindex(*shape):
-        unit = np.zeros(shape)
-        unit[index] = 1
-        out[index] = (g * convolved(x, unit, **options)).sum()
-    return out
+def weight_slopes(g: Any, x: Any, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair,
+                  groups: int) -> Any:
+    """The derivative of `convolved` in w, of that shape."""
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    height, width = g.shape[2:]
+    parts = []
+    for slopes, channels in zip(np.split(g, groups, 1), np.split(x, groups, 1), strict=True):
+        out = np.zeros((slopes.shape[1], *shape[1:]), g.dtype)
+        for r, s in np.ndindex(shape[2:]):
+            seen = channels[:, :, r * dilation[0]:, s * dilation[1]:][:, :, ::stride[0], ::stride[1]]
+            out[:, :, r, s] = np.einsum("nkhw,nchw->kc", slopes, seen[:, :, :height, :width])
+        parts.append(out)
+    return np.concatenate(parts, 0)
 
 
 def line(function: Any, **options: Any) -> Any:

@@ -23,7 +23,7 @@ def each(*shapes: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], ...]:
 def last_place(x: np.ndarray, running: np.ndarray) -> np.ndarray:
     """Where a running extremum along dimension 1 was last attained."""
     places = np.arange(x.shape[1]).reshape(-1, *[1] * (x.ndim - 2))
-    return np.maximum.accumulate(np.where((x == running) | np.isnan(x), places, 0), 1)
+    return np.maximum.accumulate(np.where((x == running) | (x != x), places, 0), 1)
 
 
 def running(ufunc: np.ufunc) -> Any:
