@@ -13,6 +13,9 @@
 #   make docs                      the site, in docs/_build/index.html, with warnings as errors
 #   make fuzz                      random calls, programs, layers and optimizers compared with torch, two minutes, and corrupted
 #                                  files by the hundred thousand, one minute; other ones with ARGS="--seed 7" (docs/fuzzing.md)
+#   make fuzz                      corrupted files by the hundred thousand, one minute
+#   make audit                     docs/audit.md made anew: the errors of every operation, beside torch; three minutes.
+#                                  ARGS=--check compares with what is published instead, as CI does
 #   make lint | size | clean
 
 PYTHON ?= python3
@@ -30,7 +33,7 @@ CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_
 	tests/test_cuda_faults.py tests/test_capture.py tests/test_capture_models.py tests/test_devices.py \
 	tests/test_ops.py::test_gradient tests/test_ops.py::test_results_do_not_depend_on_strides
 
-.PHONY: mnist test lint docs bench test-cuda gpu size clean fuzz
+.PHONY: mnist test lint docs bench audit test-cuda gpu size clean fuzz
 
 mnist: $(VENV)/.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
@@ -47,6 +50,9 @@ docs: $(DOCS_STAMP)
 
 bench: $(RIVALS_STAMP)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+audit: $(VENV)/.installed-dev $(TORCH_STAMP)
+	$(BIN)/python tools/audit.py $(ARGS)
 
 test-cuda: $(CUDA_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pytest -p fake_cuda.plugin -k "cuda and not cuda:sim" $(CUDA_TESTS) $(ARGS)
