@@ -13,7 +13,6 @@
 #   make docs                      the site, in docs/_build/index.html, with warnings as errors
 #   make fuzz                      random calls, programs, layers and optimizers compared with torch, two minutes, and corrupted
 #                                  files by the hundred thousand, one minute; other ones with ARGS="--seed 7" (docs/fuzzing.md)
-#   make fuzz                      corrupted files by the hundred thousand, one minute
 #   make audit                     docs/audit.md made anew: the errors of every operation, beside torch; three minutes.
 #                                  ARGS=--check compares with what is published instead, as CI does
 #   make lint | size | clean
@@ -33,7 +32,7 @@ CUDA_TESTS := tests/test_cuda_layer.py tests/test_cuda_graph.py tests/test_cuda_
 	tests/test_cuda_faults.py tests/test_capture.py tests/test_capture_models.py tests/test_devices.py \
 	tests/test_ops.py::test_gradient tests/test_ops.py::test_results_do_not_depend_on_strides
 
-.PHONY: mnist test lint docs bench audit test-cuda gpu size clean fuzz
+.PHONY: mnist test lint docs bench audit fuzz test-cuda gpu size clean
 
 mnist: $(VENV)/.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
