@@ -27,8 +27,15 @@ def losses(target_low: float = -2.0, **more: Any) -> list[dict[str, Any]]:
             for reduction in ("mean", "sum", "none")]
 
 
+def signed(**more: Any) -> list[dict[str, Any]]:
+    return [{"target": SIGNS, "reduction": reduction, **more} for reduction in ("mean", "sum", "none")]
+
+
 X, WIDE = some(3, 4), some(3, 4, low=-5, high=5)
+WITH_NAN = np.where(X > 1, np.nan, X)
+SIGNS = np.where(X > 0, 1, -1)
 IMAGES = some(2, 4, 6, 6)
+TRIPLET = {name: some(3, 4) for name in ("anchor", "positive", "negative")}
 PAIRS = {"x1": some(3, 4), "x2": some(3, 4)}
 
 # of ops, where the card has a derivative
@@ -48,6 +55,18 @@ OPS: dict[str, list[dict[str, Any]]] = {
     "std": [{"x": X}, {"x": X, "dim": 1}, {"x": some(2, 3, 4), "dim": (0, -1), "correction": 0, "keepdim": True}],
     "norm": [{"x": X}, {"x": X, "dim": 1}, {"x": X, "p": 3, "dim": (0,), "keepdim": True}, {"x": X, "p": 1}],
     "masked_fill": [{"x": X, "mask": X > 0, "value": 7.0}],
+    "logit": [{"x": some(3, 4, low=0.1, high=0.9)}],
+    "deg2rad": [{"x": X}],
+    "rad2deg": [{"x": X}],
+    "frac": [{"x": WIDE}],
+    "fmax": [{"x": X, "y": some(4)}, {"x": X, "y": WITH_NAN}, {"x": np.zeros(3), "y": np.zeros(3)}],
+    "fmin": [{"x": X, "y": some(4)}, {"x": X, "y": WITH_NAN}, {"x": np.zeros(3), "y": np.zeros(3)}],
+    "clamp_max": [{"x": X, "max": 0.5}],
+    "clamp_min": [{"x": X, "min": 0.5}],
+    "addmv": [{"input": some(3), "mat": X, "vec": some(4), "beta": 2.0, "alpha": 3.0}],
+    "baddbmm": [{"input": some(2, 3, 5), "batch1": some(2, 3, 4), "batch2": some(2, 4, 5), "alpha": 3.0}],
+    "nansum": [{"x": WITH_NAN}, {"x": WITH_NAN, "dim": 0}, {"x": WITH_NAN, "dim": (0, 1), "keepdim": True}],
+    "nanmean": [{"x": WITH_NAN}, {"x": WITH_NAN, "dim": 1}],
 }
 # of nn.functional: all
 FUNCTIONAL: dict[str, list[dict[str, Any]]] = {
@@ -76,6 +95,22 @@ FUNCTIONAL: dict[str, list[dict[str, Any]]] = {
     "pairwise_distance": [PAIRS],
     "bilinear": [{"input1": some(5, 3), "input2": some(5, 4), "weight": some(2, 3, 4), "bias": some(2)},
                  {"input1": some(2, 5, 3), "input2": some(2, 5, 4), "weight": some(2, 3, 4)}],
+    "threshold": [{"input": X, "threshold": 0.5, "value": -3.0}],
+    "hardshrink": [{"input": X}],
+    "softshrink": [{"input": X}],
+    "rrelu": [{"input": X}],
+    "glu": [{"input": X}],
+    "gumbel_softmax": [{"logits": X}],
+    "hinge_embedding_loss": signed(input=some(3, 4)),
+    "margin_ranking_loss": signed(input1=some(3, 4), input2=some(3, 4), margin=0.5),
+    "soft_margin_loss": signed(input=some(3, 4)),
+    "multilabel_soft_margin_loss": losses(0.0),
+    "multi_margin_loss": [{"input": X, "target": np.array([0, 3, 1])}],
+    "cosine_embedding_loss": [{"input1": some(3, 4), "input2": some(3, 4), "target": np.array([1, -1, 1])}],
+    "triplet_margin_loss": [TRIPLET],
+    "triplet_margin_with_distance_loss": [TRIPLET],
+    "poisson_nll_loss": losses(0.0),
+    "gaussian_nll_loss": losses(var=some(3, 4, low=0.5)),
     "embedding": [{"input": np.array([[1, 0], [1, 3]]), "weight": some(4, 3)}],
     "embedding_bag": [{"input": np.array([[1, 0], [1, 3]]), "weight": some(4, 3), "mode": mode}
                       for mode in ("sum", "mean", "max")],

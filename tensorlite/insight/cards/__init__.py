@@ -7,10 +7,23 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, composed, elementary, functional, layer, movement, product, reduction
+from . import (
+    activation,
+    arithmetic,
+    composed,
+    derived,
+    elementary,
+    functional,
+    layer,
+    margin,
+    movement,
+    product,
+    reduction,
+)
 from .card import Card as Card
 
-_FAMILIES = (activation, arithmetic, elementary, reduction, movement, product, layer, composed, functional)
+_FAMILIES = (activation, arithmetic, elementary, reduction, movement, product, layer, composed, derived, functional,
+             margin)
 
 CARDS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in family.CARDS}
 

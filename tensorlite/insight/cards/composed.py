@@ -96,7 +96,7 @@ CARDS = (
           ("take_along_dim", "gather, with x and indices broadcast", "expand index"),
           ("index_select", "the listed slices of a dimension", "index"),
           ("masked_select", "the elements where the mask holds", "expand index slice"),
-          ("repeat_interleave", "each slice repeated in place", "index reshape"),
+          ("repeat_interleave", "each slice repeated in place", "clone expand index reshape"),
           ("combinations", "all choices of r elements", "index reshape"), ("getitem", "x[key]", "index slice"))),
     composed("setitem", "x with value at key", "index_put slice slice_put", "See slice_put and index_put."),
     composed("scatter", "out[index[i][j]][j] = src[i][j] for dim 0", "index_put slice", "See index_put."),
