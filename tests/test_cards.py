@@ -258,6 +258,16 @@ def test_composed_layers_are_made_of_what_their_cards_say(name: str) -> None:
     check_ingredients(CARDS[name], used_by(lambda: [call(getattr(F, plain), arguments) for arguments in calls]))
 
 
+@pytest.mark.parametrize(("ask", "message"), [
+    (lambda: CARDS["exp"].gradient("y", 1.0, out=1.0), "no gradient for 'y'; there is one for x"),
+    (lambda: CARDS["exp"].gradient("x", 1.0), "also needs 'out'"), (lambda: CARDS["add"].value(x=1.0), "also needs"),
+    (lambda: CARDS["lstm"].value(), "told in words"), (lambda: CARDS["stack"].gradient("x", 1), "for none"),
+])
+def test_what_a_card_cannot_be_asked(ask: Callable[[], Any], message: str) -> None:
+    with pytest.raises(tl.ArgumentError, match=message):
+        ask()
+
+
 # --- there is a card for everything, and nothing else ----------------------------------------------------------------
 
 

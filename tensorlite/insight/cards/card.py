@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import ArgumentError
 from .dialect import evaluate, names
 from .mathml import mathml
 from .pretty import pretty
@@ -80,12 +81,26 @@ class Card:
         return {word: meaning(word) for word in sorted(self._names) if meaning(word)}
 
     def value(self, /, **values: Any) -> Any:
-        """The formula's value in NumPy, for inputs and parameters by name."""
-        return evaluate(self.formula, self._prepared(values), self.where)
+        """The formula's value in NumPy, for inputs and parameters by name; ArgumentError where one is missing."""
+        return self._evaluated(self.formula, values)
 
     def gradient(self, name: str, g: Any, /, **values: Any) -> Any:
-        """∂L/∂name in NumPy, for the incoming gradient, the inputs, the parameters and `out` by name."""
-        return evaluate(self.derivatives[name], self._prepared({**values, "g": g}), self.where)
+        """∂L/∂name in NumPy, for the incoming gradient, the inputs, the parameters and `out` by name.
+
+        Raises ArgumentError where one of them is missing, or for an input without a gradient.
+        """
+        if name not in self.derivatives:
+            raise ArgumentError(f"card of {self.name}: no gradient for {name!r}; there is one for "
+                                f"{', '.join(self.derivatives) or 'none'}")
+        return self._evaluated(self.derivatives[name], {**values, "g": g})
+
+    def _evaluated(self, formula: str, values: Mapping[str, Any]) -> Any:
+        if not self.executable:
+            raise ArgumentError(f"card of {self.name}: its formulas are told in words, which have no value")
+        try:
+            return evaluate(formula, self._prepared(values), self.where)
+        except NameError as missing:
+            raise ArgumentError(f"card of {self.name}: the formula {formula!r} also needs {missing.name!r}") from None
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self.missing.get(name, 0.0) if value is None and name in self._names else value

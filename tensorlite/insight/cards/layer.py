@@ -107,7 +107,8 @@ CARDS = (
     Card("lstm", "cₜ = f·cₜ₋₁ + i·g̃, hₜ = o·tanh(cₜ), (i, f, g̃, o) = (σ, σ, tanh, σ)(W_ih xₜ + W_hh hₜ₋₁ + b)",
          {"x": "W_ihᵀ δₜ", "h0": "W_hhᵀ δ₁", "c0": "κ₁·f₁", "weight_ih": "Σₜ δₜ xₜᵀ", "weight_hh": "Σₜ δₜ hₜ₋₁ᵀ",
           "bias": "Σₜ δₜ", "weight_hr": "Σₜ ηₜ mₜᵀ, with mₜ = o·tanh(cₜ) and ηₜ what arrives at hₜ = W_hr mₜ"},
-         "ηₜ = gₜ + W_hhᵀ δₜ₊₁ arrives at hₜ, and κₜ = ηₜ·o·(1 - tanh² cₜ) + κₜ₊₁·fₜ₊₁ at the cell.\n"
+         "ηₜ = gₜ + W_hhᵀ δₜ₊₁ arrives at hₜ (with W_hr, W_hrᵀ ηₜ goes on),\n"
+         "κₜ = ηₜ·o·(1 - tanh² cₜ) + κₜ₊₁·fₜ₊₁ at the cell.\n"
          "Through the sums: δ = (κ·g̃·i(1-i), κ·cₜ₋₁·f(1-f), κ·i·(1-g̃²), η·tanh(cₜ)·o(1-o)).\n"
          "Along the cells κ is only multiplied by f: where f is near 1, gradients live on over many steps.",
          shapes=_PEEPS, dtypes=_FLOAT, executable=False),
