@@ -31,11 +31,16 @@ class Interrupter:
         self.place = place
         self.raised = False
         self._passed = 0
-        self._last: dict[FrameType, int] = {}  # where in its code each frame was last
+        self._last: dict[int, int] = {}  # where in its code each frame was last; by id, which keeps no frame alive
 
     def run(self, work: Callable[[], Any]) -> bool:
-        """Run the work with the interrupt. Returns whether it came so far; one in a finalizer Python swallows."""
-        before = sys.gettrace()
+        """Run the work with the interrupt. Returns whether it came so far.
+
+        One in a finalizer is swallowed by Python, and forgotten here: pytest would keep it, and with it the frames of
+        the work and their tensors.
+        """
+        before, hook = sys.gettrace(), sys.unraisablehook
+        sys.unraisablehook = lambda unraisable: None
         sys.settrace(self._enter)
         try:
             work()
@@ -44,7 +49,7 @@ class Interrupter:
                 raise
         finally:
             sys.settrace(before)
-            self._last.clear()
+            sys.unraisablehook = hook
         return self.raised
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
@@ -55,11 +60,11 @@ class Interrupter:
 
     def _at_opcode(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "return":
-            self._last.pop(frame, None)
+            self._last.pop(id(frame), None)
         if event != "opcode" or self.raised:
             return self._at_opcode
-        now, last = frame.f_lasti, self._last.get(frame)
-        self._last[frame] = now
+        now, last = frame.f_lasti, self._last.get(id(frame))
+        self._last[id(frame)] = now
         if last is not None and _is_place(frame.f_code, last, now):
             self._passed += 1
             if self._passed > self.place:

@@ -30,10 +30,7 @@ from tensorlite.autograd.mode import is_anomaly_enabled
 from tensorlite.backends import recording
 from tensorlite.nn import functional as F
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.skipif(not hasattr(signal, "alarm"), reason="needs alarms"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(signal, "alarm"), reason="needs alarms")
 
 @pytest.fixture(autouse=True)
 def no_hanging() -> Iterator[Callable[[], None]]:
