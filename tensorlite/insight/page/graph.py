@@ -106,8 +106,8 @@ class _Graph:
         return len(self.nodes) - 1
 
     def _box_around(self, leaf: Leaf) -> int:
-        """The innermost box with all uses of a leaf; what has a user's name came from outside of all boxes."""
-        if leaf.value.name and "." not in leaf.name:
+        """The innermost box with all uses of a leaf; what a variable of the user's holds came from outside of all."""
+        if leaf.value.name.isidentifier():
             return 0
         ways = [list(self._way(self.box_of[user.index])) for user in leaf.users]
         return next(box for box in ways[0] if all(box in way for way in ways))

@@ -7,6 +7,8 @@
 
 const SPACE = { rank: 40, aroundMinor: 20, beside: 16, lane: 7, padding: 18, header: 32, sweeps: 10 };
 
+const FLOW = 2000; // the weight of a line between operations; one from a parameter has weight 1, and yields
+
 /** The rectangles {x, y, width, height} of all visible items, and the routes of their edges, for the open boxes. */
 function layout(model, sizeOf) {
   const scenes = scenesOf(model);
@@ -161,7 +163,7 @@ function withDummies(scene, vertices, ranks) {
 /** A piece of a link. What flows from operation to operation pulls harder than a parameter, so that it runs straight. */
 function join(from, to, { edges }) {
   const flows = edges.some((edge) => edge.from.isBox || edge.from.kind === "op");
-  const weight = (flows ? 60 : 1) * (from.vertex.dummy && to.vertex.dummy ? 4 : 1);
+  const weight = (flows ? FLOW : 1) * (from.vertex.dummy && to.vertex.dummy ? 4 : 1);
   from.vertex.after.push({ vertex: to.vertex, own: from.dy, other: to.dy, weight });
   to.vertex.before.push({ vertex: from.vertex, own: to.dy, other: from.dy, weight });
 }
@@ -249,7 +251,9 @@ const gap = (a, b) => (a.item && b.item ? SPACE.beside : SPACE.lane);
 
 function settle(rank, forwards, bothSides) {
   const wishes = rank.map((vertex) => {
-    const lines = bothSides ? [...vertex.before, ...vertex.after] : forwards ? vertex.before : vertex.after;
+    const all = bothSides ? [...vertex.before, ...vertex.after] : forwards ? vertex.before : vertex.after;
+    const flows = all.filter((line) => line.weight >= FLOW);
+    const lines = flows.length ? flows : all;
     let total = 0;
     let weight = 0;
     for (const line of lines) {

@@ -11,7 +11,8 @@ from ..records import Input, Record, Tape, Value
 if TYPE_CHECKING:
     from ...tensor import Tensor
 
-DRAWN_INSIDE = frozenset({"noise"})  # inputs that are no tensors of the user's
+# Inputs that are no tensors of the user's: random numbers, and the room in which a recurrence keeps its steps.
+INTERNAL = frozenset({"noise", "gates", "kept", "cells", "emitted"})
 
 
 @dataclass(eq=False)
@@ -51,7 +52,7 @@ class Leaves:
             return
         key: Any = id(given.source)
         if given.source is None:
-            if given.label in DRAWN_INSIDE:
+            if given.label in INTERNAL:
                 return
             value, array = self._as_users_own(value, value.tensor)
             key = "array", id(array)
