@@ -220,7 +220,7 @@ def assert_nothing_overlaps(page: Page) -> None:
     """Cards do not lie on each other, and every edge leads to the right."""
     assert page.js("""
       const cards = [...document.querySelectorAll('.card, .closed')].map((card) => {
-        const [x, y] = card.getAttribute('transform').match(/[\\d.e-]+/g).map(Number);
+        const [x, y] = card.getAttribute('transform').match(/-?\\d[\\d.]*/g).map(Number);
         const front = card.querySelector('.front');
         const [width, height] = ['width', 'height'].map((name) => Number(front.getAttribute(name)));
         return { x, y, width, height, name: card.getAttribute('aria-label') };
