@@ -105,3 +105,12 @@ def test_repeat_interleave_by_a_number_can_be_captured(device: str) -> None:
     step = tl.capture(lambda x: x.repeat_interleave(2, 0) + 1)
     for i in range(3):
         assert step(tl.full((2,), float(i), device=device)).tolist() == [i + 1.0] * 4
+
+
+def test_inner_of_no_features_is_zero() -> None:
+    assert tl.inner(tl.zeros(2, 0), tl.zeros(3, 0)).tolist() == [[0.0] * 3] * 2
+
+
+def test_the_covariance_of_one_row_is_a_number() -> None:
+    assert tl.cov(tl.tensor([[1.0, 3.0]])).shape == tl.corrcoef(tl.tensor([[1.0, 3.0]])).shape == ()
+    assert tl.cov(tl.tensor([[1.0, 3.0]])).item() == 2.0

@@ -116,7 +116,8 @@ def inner(x: Tensor, y: Tensor) -> Tensor:
         return mul(x, y)
     if x.shape[-1] != y.shape[-1]:
         raise ShapeError(f"inner: the last dimensions of {tuple(x.shape)} and {tuple(y.shape)} must be equal")
-    rows = matmul(reshape(x, -1, x.shape[-1]), reshape(y, -1, y.shape[-1]).mT)
+    left, right = (reshape(t, (math.prod(t.shape[:-1]), t.shape[-1])) for t in (x, y))
+    rows = matmul(left, right.mT)
     return reshape(rows, (*x.shape[:-1], *y.shape[:-1]))
 
 

@@ -208,7 +208,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
 @computed_wide
 def cov(x: Tensor, *, correction: float = 1) -> Tensor:
-    """The covariances of the rows of a matrix, whose columns are observations; of a vector its variance.
+    """The covariances of the rows of a matrix, whose columns are observations; of one row or a vector its variance.
 
     Raises ShapeError above two dimensions, DTypeError for integers.
 
@@ -222,7 +222,7 @@ def cov(x: Tensor, *, correction: float = 1) -> Tensor:
     centered = sub(rows, mean(rows, 1, keepdim=True))
     freedom = rows.shape[1] - correction
     found = div(matmul(centered, centered.mT), freedom if freedom > 0 else 0.0)
-    return found if x.ndim == 2 else reshape(found, ())
+    return found if len(rows) != 1 else reshape(found, ())
 
 
 @computed_wide

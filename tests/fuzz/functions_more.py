@@ -9,7 +9,7 @@ from fuzz.calls import Call, Leaf
 from fuzz.draw import Draw
 from fuzz.functions_elementwise import tame, target
 from fuzz.functions_nn import plain
-from fuzz.functions_reduce import operands
+from fuzz.functions_reduce import operands, untied
 from fuzz.table import row
 
 
@@ -86,7 +86,8 @@ def aminmax(d: Draw, name: str) -> Call:
 def quantile(d: Draw, name: str) -> Call:
     tame(d)
     dtype = d.pick(("float32", "float64"))
-    x = d.leaf(d.shape(), dtype)
+    x = untied(d, d.leaf(d.shape(), dtype))
+    dtype = x.dtype if x.dtype == dtype else "float64"
     q = d.pick((0.0, 0.25, 0.5, 0.9, 1.0)) if d.chance(0.5) else Leaf(d.values((d.int(1, 3),), dtype, "unit"), dtype)
     kwargs = {"dim": d.dim(len(x.shape)), "keepdim": d.chance(0.5)} if d.chance(0.7) else {}
     return Call(name, (x, q), kwargs | {"interpolation": d.pick(("linear", "lower", "higher", "nearest", "midpoint"))})
@@ -102,6 +103,7 @@ def covariance(d: Draw, name: str) -> Call:
 @row("msort argwhere diagflat")
 def listed(d: Draw, name: str) -> Call:
     x = d.leaf(d.shape(int(name == "msort"), 3))
+    x = untied(d, x) if name == "msort" else x
     return Call(name, (x, d.int(-2, 2)) if name == "diagflat" else (x,), exact=True)
 
 

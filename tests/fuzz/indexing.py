@@ -109,7 +109,7 @@ class Indexing:
                                     for t, L in ((ours, tl), (theirs, torch)))
         if error is not None or refusal is not None:
             self.tally.outcomes["both refuse"] += 1
-            if not x.values.size and isinstance(error, tl.OutOfRangeError):
+            if b is not None and not b.numel() and isinstance(error, tl.OutOfRangeError):
                 self.tally.excused["an index into nothing is looked at; PyTorch looks at those that it needs"] += 1
                 return None
             return None if error and refusal else f"read: tensorlite {error!r}, PyTorch {refusal!r}"
