@@ -22,19 +22,23 @@ import numpy as np
 
 import tensorlite as tl
 
-UNARY = ("sin", "cos", "tanh", "sigmoid", "exp", "neg", "square", "abs", "relu", "clone", "atan", "erf", "expm1", "asinh")
+UNARY = ("sin", "cos", "tanh", "sigmoid", "exp", "neg", "square", "abs", "relu", "clone", "atan", "erf", "expm1",
+         "asinh")
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 FOLDS = ("sum", "mean", "amax", "amin", "logsumexp", "prod")
 MIXED: dict[str, Callable[[Any, Any], Any]] = {  # of one tensor of at least one dimension, which is not empty
     "softmax(v, -1)": lambda L, v: L.softmax(v, -1), "log_softmax(v, 0)": lambda L, v: L.log_softmax(v, 0),
-    "clamp(v, -1, 0.8)": lambda L, v: L.clamp(v, -1, 0.8), "v**3": lambda L, v: v**3, "v * 1.5 - 0.25": lambda L, v: v * 1.5 - 0.25,
+    "clamp(v, -1, 0.8)": lambda L, v: L.clamp(v, -1, 0.8), "v**3": lambda L, v: v**3,
+    "v * 1.5 - 0.25": lambda L, v: v * 1.5 - 0.25,
     "where(v > 0.5, v, 2 * v)": lambda L, v: L.where(v > 0.5, v, 2 * v), "flip(v, (0,))": lambda L, v: L.flip(v, (0,)),
     "roll(v, 1, 0)": lambda L, v: L.roll(v, 1, 0), "stack([v, v], 1)": lambda L, v: L.stack([v, v], 1),
     "gelu(v)": lambda L, v: L.nn.functional.gelu(v), "silu(v)": lambda L, v: L.nn.functional.silu(v),
     "layer_norm(v, last)": lambda L, v: L.nn.functional.layer_norm(v, v.shape[-1:], eps=0.1),
-    "pad(v, (1, 2))": lambda L, v: L.nn.functional.pad(v, (1, 2), value=0.5), "tril(v)": lambda L, v: L.tril(L.atleast_2d(v)),
+    "pad(v, (1, 2))": lambda L, v: L.nn.functional.pad(v, (1, 2), value=0.5),
+    "tril(v)": lambda L, v: L.tril(L.atleast_2d(v)),
     "einsum('...i,...i->...', v, v)": lambda L, v: L.einsum("...i,...i->...", v, v),
-    "cumprod(v, -1)": lambda L, v: L.cumprod(v, -1), "v.repeat_interleave(2, 0)": lambda L, v: v.repeat_interleave(2, 0),
+    "cumprod(v, -1)": lambda L, v: L.cumprod(v, -1),
+    "v.repeat_interleave(2, 0)": lambda L, v: v.repeat_interleave(2, 0),
     "linear(v, v)": lambda L, v: L.nn.functional.linear(v, v if v.ndim == 2 else v.reshape(1, -1)[:, :v.shape[-1]]),
     "mse_loss(v, v.detach() + 1)": lambda L, v: L.nn.functional.mse_loss(v, v.detach() + 1),
     "huber_loss(v, 2 * v)": lambda L, v: L.nn.functional.huber_loss(v, 2 * v),

@@ -1,4 +1,4 @@
-"""The fuzzers: each runs a small budget without a difference, and notices bugs that are planted in rules and kernels."""
+"""The fuzzers: a small budget of each finds nothing, and planted bugs in rules and kernels are found."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_small_budget_on_the_simulator_finds_nothing() -> None:
     assert not generator.tally.failures, "\n\n".join(map(str, generator.tally.failures[:3]))
 
 
-# --- planted bugs -------------------------------------------------------------------------------------------------------
+# --- planted bugs -----------------------------------------------------------------------------------------------------
 
 
 def rule(op: Op, **rules: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -126,18 +126,21 @@ PLANTED: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
         reduce.softmax_grad, y=lambda g, grad, y, dim: g * (grad - ops.sum(grad * y, dim, keepdim=True)))),
     "cumsum' runs forward": ("ops", "cumsum", rule(reduce._cumsum, x=lambda g, dim: ops.cumsum(g, dim))),
     "maximum's ties to the first": ("ops", "maximum", rule(
-        ops.maximum, x=lambda g, x, y: ops.where(ops.ge(x, y), g, 0.0), y=lambda g, x, y: ops.where(ops.lt(x, y), g, 0.0))),
+        ops.maximum, x=lambda g, x, y: ops.where(ops.ge(x, y), g, 0.0),
+        y=lambda g, x, y: ops.where(ops.lt(x, y), g, 0.0))),
     "linear' too large by a thousandth": ("ops", "nn.functional.linear", rule(
         fused._linear, weight=lambda g, x: fused._linear_weight(g, x) * 1.001)),
     "permute' not inverted": ("ops", "permute", rule(
         movement._permute, x=lambda g, dims, shapes: movement.reshape(movement._permute(g, dims=dims), shapes[0]))),
     "expand' of the last part": ("ops", "broadcast_to", rule(
-        movement._expand, x=lambda g, shapes: movement.reshape(movement.reshape(g, -1)[:math.prod(shapes[0])], shapes[0]))),
+        movement._expand,
+        x=lambda g, shapes: movement.reshape(movement.reshape(g, -1)[:math.prod(shapes[0])], shapes[0]))),
     "exp in float32": ("ops", "exp", kernel("exp", fill(in_float32))),
     "strides taken for positive": ("ops", "neg", kernel("neg", fill(without_order))),
     "floor division cut": ("ops", "floor_divide", kernel("floor_divide", fill(lambda x, y: np.trunc(x / y)))),
     "NaN lost by a maximum": ("ops", "amax", kernel("amax", fill(lambda x, dims: np.nanmax(x, dims, keepdims=True)))),
-    "an index without gradient": ("index", "", rule(index._index, x=lambda g, shapes: movement.expand(g.sum() * 0, shapes[0]))),
+    "an index without gradient": ("index", "", rule(
+        index._index, x=lambda g, shapes: movement.expand(g.sum() * 0, shapes[0]))),
     "a change that nobody counts": ("graphs", "", lambda patch: patch.setattr(tl.Tensor, "_bump", lambda self: None)),
     "a kernel that is not the same twice": ("capture", "", kernel("cos", fill(lambda x: np.cos(x) + next(NOISE)))),
     "running variance without n - 1": ("modules", "", kernel("track_moments", biased)),

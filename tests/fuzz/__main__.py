@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 import tensorlite as tl
-from tensorlite.backends import host
 from fuzz.captured import Capture
 from fuzz.graphs import Graphs
 from fuzz.indexing import Indexing
@@ -21,6 +20,7 @@ from fuzz.modules import Modules
 from fuzz.ops import Ops
 from fuzz.optimizers import Optimizers
 from fuzz.tally import Tally
+from tensorlite.backends import host
 
 GENERATORS: dict[str, Any] = {g.name: g for g in (Ops, Graphs, Indexing, Capture, Modules, Optimizers)}
 BUDGET = {"ops": 100_000, "graphs": 1500, "index": 10_000, "capture": 400, "modules": 4000, "optim": 3000}
@@ -28,7 +28,9 @@ BUDGET = {"ops": 100_000, "graphs": 1500, "index": 10_000, "capture": 400, "modu
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("generator", choices=[*GENERATORS, "all"], help="all: each for the number of cases that CI runs")
+    parser.add_argument(
+        "generator", choices=[*GENERATORS, "all"], help="all: each for the number of cases that CI runs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, help="stop after so many")
     parser.add_argument("--seconds", type=float, default=math.inf, help="or after so long")

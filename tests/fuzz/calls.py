@@ -56,8 +56,11 @@ class Layout:
 
     def text(self, shape: tuple[int, ...]) -> str:
         key = self._key(tuple(1 if i in self.repeated else n for i, n in enumerate(shape))) if self.ways else ()
-        return (f".permute{self.order}" if self.order is not None else "") + (f"[{key}]" if key else "") + (
-            f".expand{shape}" if self.repeated else "")
+        return (
+            (f".permute{self.order}" if self.order is not None else "")
+            + (f"[{key}]" if key else "")
+            + (f".expand{shape}" if self.repeated else "")
+        )
 
     def _key(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         return tuple(WAYS[way][1](n) for n, way in zip(shape, self.ways or (), strict=True))
@@ -100,12 +103,18 @@ class Leaf:
         return made.requires_grad_() if self.requires_grad else made
 
     def text(self) -> str:
-        values = np.array2string(self.layout.base(self.values).astype(np.float64 if self.dtype in FLOATS else object),
-                                 threshold=10**6, floatmode="unique", separator=", ", max_line_width=110)
+        values = np.array2string(
+            self.layout.base(self.values).astype(np.float64 if self.dtype in FLOATS else object),
+            threshold=10**6,
+            floatmode="unique",
+            separator=", ",
+            max_line_width=110,
+        )
         values = values.replace("nan", "math.nan").replace("inf", "math.inf")
         size = "" if self.values.size else f".reshape{self.layout.base(self.values).shape}"
-        return (f"tl.tensor({values}, dtype=tl.{self.dtype}){size}{self.layout.text(self.shape)}"
-                + (".requires_grad_()" if self.requires_grad else ""))
+        return f"tl.tensor({values}, dtype=tl.{self.dtype}){size}{self.layout.text(self.shape)}" + (
+            ".requires_grad_()" if self.requires_grad else ""
+        )
 
 
 def signs(values: np.ndarray, by_place: bool) -> np.ndarray:

@@ -60,7 +60,9 @@ class Capture:
         weights = program.numbers.uniform(0.5, 1.5, len(steps) + len(program.leaves)).tolist()
 
         def function(*given: tl.Tensor) -> tuple[list[tl.Tensor], list[tl.Tensor | None]]:
-            leaves = [(t * 1.0).requires_grad_() if need else t * 1.0 for t, need in zip(given, program.needs, strict=True)]
+            leaves = [
+                (t * 1.0).requires_grad_() if need else t * 1.0 for t, need in zip(given, program.needs, strict=True)
+            ]
             tensors = list(leaves)
             for step in steps:
                 made = step(library, tensors)
@@ -104,8 +106,11 @@ class Capture:
                 return None if refusal and error else f"call {call}: captured {error!r}, else {refusal!r}"
             for part, (a, b) in enumerate(zip((*actual[0], *actual[1]), (*expected[0], *expected[1]), strict=True)):
                 self.tally.compared()
-                if (a is None) != (b is None) or (a is not None and b is not None and not np.array_equal(
-                        a.detach().cpu().numpy(), b.detach().cpu().numpy(), equal_nan=True)):
+                if (a is None) != (b is None) or (
+                    a is not None
+                    and b is not None
+                    and not np.array_equal(a.detach().cpu().numpy(), b.detach().cpu().numpy(), equal_nan=True)
+                ):
                     return f"call {call}, result {part}: captured {a}, else {b}"
             self.tally.gradients += len(program.leaves)
         self.tally.outcomes["equal"] += 1

@@ -64,8 +64,9 @@ def agree(a: np.ndarray, b: np.ndarray, dtype: str, exact: bool, least: float = 
     return bool((np.abs(a - b) <= EPSILON[dtype] * room + 2 * TINY[dtype]).all())
 
 
-def excusable(a: np.ndarray, b: np.ndarray, truth: np.ndarray, moved: list[np.ndarray], dtype: str,
-              least: float = 0.0) -> bool:
+def excusable(
+    a: np.ndarray, b: np.ndarray, truth: np.ndarray, moved: list[np.ndarray], dtype: str, least: float = 0.0
+) -> bool:
     """Whether `a` is as near to the truth as can be asked, seen how far PyTorch's `b` is, and what moves it."""
     a, b, truth = (np.asarray(x, np.float64) for x in (a, b, truth))
     if not all(x.shape == a.shape for x in (truth, *moved)):

@@ -39,7 +39,7 @@ def weights(tensors: list[Any], device: str) -> list[Any]:
     made, start = [], 0
     for t in tensors:
         n = math.prod(t.shape)
-        part = WEIGHTS[start:start + n].reshape(tuple(t.shape))
+        part = WEIGHTS[start : start + n].reshape(tuple(t.shape))
         start += n
         if isinstance(t, torch.Tensor):
             made.append(torch.from_numpy(part).to(t.dtype))
@@ -55,8 +55,9 @@ def ours(call: Call, device: str) -> tuple[Derived, list[Any]]:
     return Derived(flat(call.run_ours(tensors))), list(tensors.values())
 
 
-def theirs(call: Call, dtype: str | None = None, stretch: float = 0.0,
-           by_place: bool = False) -> tuple[Derived, list[Any]]:
+def theirs(
+    call: Call, dtype: str | None = None, stretch: float = 0.0, by_place: bool = False
+) -> tuple[Derived, list[Any]]:
     """PyTorch's; with all floats in another dtype, and moved by a factor up or down."""
     tensors = {id(leaf): leaf.theirs(dtype, stretch, by_place) for leaf in call.leaves()}
     return Derived(flat(call.run_theirs(tensors))), list(tensors.values())
@@ -68,12 +69,16 @@ def differentiate(library: Any, derived: Derived, leaves: list[Any], twice: bool
     needing = [t for t in leaves if t.requires_grad]
     if not outputs or not needing:
         return
-    derived.gradients = list(library.autograd.grad(outputs, needing, weights(outputs, device), create_graph=twice,
-                                                   allow_unused=True, materialize_grads=True))
+    derived.gradients = list(
+        library.autograd.grad(
+            outputs, needing, weights(outputs, device), create_graph=twice, allow_unused=True, materialize_grads=True
+        )
+    )
     curved = [g for g in derived.gradients if g.requires_grad] if twice else []
     if curved:
-        derived.seconds = list(library.autograd.grad(curved, needing, weights(curved, device), allow_unused=True,
-                                                     materialize_grads=True))
+        derived.seconds = list(
+            library.autograd.grad(curved, needing, weights(curved, device), allow_unused=True, materialize_grads=True)
+        )
 
 
 def arrays(tensors: list[Any]) -> list[np.ndarray]:

@@ -55,8 +55,11 @@ def mixed(call: Call, message: str) -> bool:
 
 def subnormal(call: Call, message: str) -> bool:
     least = {"float32": 2.0**-126, "float64": 2.0**-1022}
-    return any(bool(((leaf.values != 0) & (abs(leaf.values) < least[leaf.dtype])).any())
-               for leaf in call.leaves() if leaf.dtype in least)
+    return any(
+        bool(((leaf.values != 0) & (abs(leaf.values) < least[leaf.dtype])).any())
+        for leaf in call.leaves()
+        if leaf.dtype in least
+    )
 
 
 def narrow(call: Call, message: str) -> bool:
@@ -68,105 +71,255 @@ def with_nan(call: Call, message: str) -> bool:
 
 
 DIFFERENCES: tuple[Difference, ...] = (
-    Difference("compiled derivatives, softmax, losses and norms take subnormal numbers for 0 (docs/cpu.md)", "*",
-               "value gradient second", subnormal),
-    Difference("PyTorch has no kernel for the dtype", "*", "accepted",
-               saying("not implemented for", "not supported", "unsupported")),
-    Difference("operands of several dtypes are promoted where PyTorch wants one",
-               "lerp addcmul addcdiv Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_ matmul mm bmm mv dot addmm tensordot einsum nn.functional.linear outer "
-               "nn.functional.bilinear addmv baddbmm cross inner scatter scatter_add scatter_reduce index_add index_copy masked_scatter", "accepted",
-               mixed),
-    Difference("integers are divided as floats, or the quotient would be refused", "addcdiv Tensor.addcdiv_", "accepted", whole),
-    Difference("logical_not_ has no derivative; PyTorch leaves the history of what was overwritten",
-               "Tensor.logical_not_", "gradient second"),
-    Difference("a Python number outside of an integer dtype is refused; PyTorch wraps it around", "*", "refused",
-               saying("out of bounds for")),
-    Difference("PyTorch keeps 1/6 in float32, and 1/alpha of celu", "nn.functional.hardsigmoid nn.functional.celu "
-               "nn.functional.hardswish nn.functional.elu nn.functional.selu", "gradient second"),
-    Difference("second derivatives at corners are those of either side",
-               "nn.functional.elu nn.functional.celu nn.functional.selu nn.functional.smooth_l1_loss nn.functional.huber_loss "
-               "nn.functional.prelu nn.functional.softplus", "second", tied),
-    Difference("integers to negative integer powers are refused; PyTorch gives 0", "pow Tensor.pow_", "refused",
-               saying("negative integer powers")),
+    Difference(
+        "compiled derivatives, softmax, losses and norms take subnormal numbers for 0 (docs/cpu.md)",
+        "*",
+        "value gradient second",
+        subnormal,
+    ),
+    Difference(
+        "PyTorch has no kernel for the dtype",
+        "*",
+        "accepted",
+        saying("not implemented for", "not supported", "unsupported"),
+    ),
+    Difference(
+        "operands of several dtypes are promoted where PyTorch wants one",
+        "lerp addcmul addcdiv Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_ matmul mm bmm mv dot addmm tensordot einsum "
+        "nn.functional.linear outer nn.functional.bilinear addmv baddbmm cross inner scatter scatter_add "
+        "scatter_reduce index_add index_copy masked_scatter",
+        "accepted",
+        mixed,
+    ),
+    Difference(
+        "integers are divided as floats, or the quotient would be refused", "addcdiv Tensor.addcdiv_", "accepted", whole
+    ),
+    Difference(
+        "logical_not_ has no derivative; PyTorch leaves the history of what was overwritten",
+        "Tensor.logical_not_",
+        "gradient second",
+    ),
+    Difference(
+        "a Python number outside of an integer dtype is refused; PyTorch wraps it around",
+        "*",
+        "refused",
+        saying("out of bounds for"),
+    ),
+    Difference(
+        "PyTorch keeps 1/6 in float32, and 1/alpha of celu",
+        "nn.functional.hardsigmoid nn.functional.celu nn.functional.hardswish nn.functional.elu nn.functional.selu",
+        "gradient second",
+    ),
+    Difference(
+        "second derivatives at corners are those of either side",
+        "nn.functional.elu nn.functional.celu nn.functional.selu nn.functional.smooth_l1_loss nn.functional.huber_loss "
+        "nn.functional.prelu nn.functional.softplus",
+        "second",
+        tied,
+    ),
+    Difference(
+        "integers to negative integer powers are refused; PyTorch gives 0",
+        "pow Tensor.pow_",
+        "refused",
+        saying("negative integer powers"),
+    ),
     Difference("there is no median of nothing; PyTorch gives nan", "median", "refused", empty),
     Difference("unique of nothing is nothing", "unique", "accepted", empty),
-    Difference("the count of elements that are not 0 has no derivative; PyTorch gives zeros", "norm", "requires_grad",
-               lambda call, message: call.kwargs.get("p") == 0),
+    Difference(
+        "the count of elements that are not 0 has no derivative; PyTorch gives zeros",
+        "norm",
+        "requires_grad",
+        lambda call, message: call.kwargs.get("p") == 0,
+    ),
     Difference("what is made of nothing may have no history", "*", "requires_grad", empty),
-    Difference("integers require no gradient; PyTorch's tensor says that it does", "Tensor.fill_", "requires_grad", whole),
-    Difference("the logarithms in binary_cross_entropy end at -100 in the target's derivative too; PyTorch's do not",
-               "nn.functional.binary_cross_entropy", "gradient", lambda call, message: any(
-                   bool(((leaf.values == 0) | (leaf.values == 1)).any()) for leaf in call.leaves()[:1])),
-    Difference("16-bit floats are compared as float32; PyTorch rounds the tolerance to 16 bits", "isclose allclose", "value",
-               narrow),
-    Difference("the third root of a cube is known to 1e-10 near 0, and an angle near the zero vector to 1e-8",
-               "nn.functional.pairwise_distance nn.functional.cosine_similarity", "second", tied),
-    Difference("16-bit floats meet integers as 16-bit floats, which integers overflow; PyTorch's meet in float32",
-               "mul multiply sub subtract add div true_divide divide Tensor.mul_ Tensor.__mul__", "value", lambda call, message: narrow(call, message) and whole(call, message)),
-    Difference("running sums of e**-1e38 derive exactly; PyTorch's derivative takes logarithms and cancels", "logcumsumexp",
-               "gradient", lambda call, message: any(bool((abs(leaf.values) > 1e4).any()) for leaf in call.leaves())),
-    Difference("a quotient that is broadcast to nothing: its derivative is 0 times infinity", "addcdiv Tensor.addcdiv_",
-               "gradient second",
-               empty),
+    Difference(
+        "integers require no gradient; PyTorch's tensor says that it does", "Tensor.fill_", "requires_grad", whole
+    ),
+    Difference(
+        "the logarithms in binary_cross_entropy end at -100 in the target's derivative too; PyTorch's do not",
+        "nn.functional.binary_cross_entropy",
+        "gradient",
+        lambda call, message: any(bool(((leaf.values == 0) | (leaf.values == 1)).any()) for leaf in call.leaves()[:1]),
+    ),
+    Difference(
+        "16-bit floats are compared as float32; PyTorch rounds the tolerance to 16 bits",
+        "isclose allclose",
+        "value",
+        narrow,
+    ),
+    Difference(
+        "the third root of a cube is known to 1e-10 near 0, and an angle near the zero vector to 1e-8",
+        "nn.functional.pairwise_distance nn.functional.cosine_similarity",
+        "second",
+        tied,
+    ),
+    Difference(
+        "16-bit floats meet integers as 16-bit floats, which integers overflow; PyTorch's meet in float32",
+        "mul multiply sub subtract add div true_divide divide Tensor.mul_ Tensor.__mul__",
+        "value",
+        lambda call, message: narrow(call, message) and whole(call, message),
+    ),
+    Difference(
+        "running sums of e**-1e38 derive exactly; PyTorch's derivative takes logarithms and cancels",
+        "logcumsumexp",
+        "gradient",
+        lambda call, message: any(bool((abs(leaf.values) > 1e4).any()) for leaf in call.leaves()),
+    ),
+    Difference(
+        "a quotient that is broadcast to nothing: its derivative is 0 times infinity",
+        "addcdiv Tensor.addcdiv_",
+        "gradient second",
+        empty,
+    ),
     Difference("PyTorch's derivative divides by p(1-p) + 1e-12", "nn.functional.binary_cross_entropy", "second"),
     Difference("any and all are bool; PyTorch's of uint8 are uint8", "all any", "dtype", whole),
-    Difference("a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
-               "addmm", "dtype", whole),
-    Difference("numbers that are no integers do not go into integers; PyTorch cuts them", "addcmul Tensor.addcmul_", "refused", whole),
-    Difference("sums of integers in einsum keep the dtype; PyTorch's are int64 where an index is summed alone", "einsum",
-               "dtype", whole),
-    Difference("einsum wants operands of one dtype; PyTorch promotes where it need not multiply matrices",
-               "einsum matmul bmm mm tensordot baddbmm Tensor.__matmul__", "refused", mixed),
-    Difference("bool has no negative", "add sub subtract Tensor.index_add_ index_add square", "refused",
-               lambda call, message: any(leaf.dtype == "bool" for leaf in call.leaves())),
+    Difference(
+        "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
+        "addmm",
+        "dtype",
+        whole,
+    ),
+    Difference(
+        "numbers that are no integers do not go into integers; PyTorch cuts them",
+        "addcmul Tensor.addcmul_",
+        "refused",
+        whole,
+    ),
+    Difference(
+        "sums of integers in einsum keep the dtype; PyTorch's are int64 where an index is summed alone",
+        "einsum",
+        "dtype",
+        whole,
+    ),
+    Difference(
+        "einsum wants operands of one dtype; PyTorch promotes where it need not multiply matrices",
+        "einsum matmul bmm mm tensordot baddbmm Tensor.__matmul__",
+        "refused",
+        mixed,
+    ),
+    Difference(
+        "bool has no negative",
+        "add sub subtract Tensor.index_add_ index_add square",
+        "refused",
+        lambda call, message: any(leaf.dtype == "bool" for leaf in call.leaves()),
+    ),
     Difference("lerp is of floats", "lerp Tensor.lerp_", "refused", whole),
-    Difference("a result of no elements is refused: a padding that eats all is an error", "nn.functional.conv_transpose1d "
-               "nn.functional.conv_transpose2d", "refused", saying("would be empty")),
-    Difference("PyTorch's derivative computes in the integers' dtype, and overflows", "atan2 arctan2 lerp Tensor.lerp_ addcmul Tensor.addcmul_ addcdiv Tensor.addcdiv_",
-               "gradient second", whole),
-    Difference("a number outside of an integer dtype is compared as it is; PyTorch wraps it around", "lt le gt ge eq ne Tensor.__lt__ Tensor.__ge__ Tensor.__eq__ Tensor.__ne__",
-               "value", lambda call, message: whole(call, message) and not hasattr(call.args[1], "dtype")),
-    Difference("the largest of NaN and numbers is NaN; PyTorch's bag passes over it", "nn.functional.embedding_bag", "value",
-               with_nan),
-    Difference("equal elements that take no part in scatter_reduce get no gradient", "scatter_reduce Tensor.scatter_reduce_", "gradient second",
-               lambda call, message: call.kwargs.get("include_self") is False),
-    Difference("all parts of cat have as many dimensions; PyTorch passes over empty ones", "cat concat concatenate hstack vstack row_stack dstack column_stack", "refused",
-               empty),
-    Difference("the derivative of std is unbounded near 0: equal elements may have a rounding error for std", "std",
-               "gradient second", lambda call, message: any(leaf.layout.repeated for leaf in call.leaves())),
-    Difference("integers are computed as floats; PyTorch's 1 + |x| overflows", "nn.functional.softsign", "value", whole),
+    Difference(
+        "a result of no elements is refused: a padding that eats all is an error",
+        "nn.functional.conv_transpose1d nn.functional.conv_transpose2d",
+        "refused",
+        saying("would be empty"),
+    ),
+    Difference(
+        "PyTorch's derivative computes in the integers' dtype, and overflows",
+        "atan2 arctan2 lerp Tensor.lerp_ addcmul Tensor.addcmul_ addcdiv Tensor.addcdiv_",
+        "gradient second",
+        whole,
+    ),
+    Difference(
+        "a number outside of an integer dtype is compared as it is; PyTorch wraps it around",
+        "lt le gt ge eq ne Tensor.__lt__ Tensor.__ge__ Tensor.__eq__ Tensor.__ne__",
+        "value",
+        lambda call, message: whole(call, message) and not hasattr(call.args[1], "dtype"),
+    ),
+    Difference(
+        "the largest of NaN and numbers is NaN; PyTorch's bag passes over it",
+        "nn.functional.embedding_bag",
+        "value",
+        with_nan,
+    ),
+    Difference(
+        "equal elements that take no part in scatter_reduce get no gradient",
+        "scatter_reduce Tensor.scatter_reduce_",
+        "gradient second",
+        lambda call, message: call.kwargs.get("include_self") is False,
+    ),
+    Difference(
+        "all parts of cat have as many dimensions; PyTorch passes over empty ones",
+        "cat concat concatenate hstack vstack row_stack dstack column_stack",
+        "refused",
+        empty,
+    ),
+    Difference(
+        "the derivative of std is unbounded near 0: equal elements may have a rounding error for std",
+        "std",
+        "gradient second",
+        lambda call, message: any(leaf.layout.repeated for leaf in call.leaves()),
+    ),
+    Difference(
+        "integers are computed as floats; PyTorch's 1 + |x| overflows", "nn.functional.softsign", "value", whole
+    ),
     Difference("norm takes any number of dimensions", "norm", "accepted", saying("must be a 2-tuple")),
-    Difference("integers have no gradient, and so none is refused", "*", "accepted", saying("Autograd not support dtype", "without overflow")),
-    Difference("a difference of order 0 looks at its dimension", "diff", "refused", lambda call, message: call.kwargs["n"] == 0),
-    Difference("a remainder of quotients beyond the range is right; PyTorch's is NaN in wide registers", "fmod remainder Tensor.remainder_",
-               "value", lambda call, message: any(bool((abs(leaf.values.astype("float64")) < 1e-7).any())
-                                                  for leaf in call.leaves())),
+    Difference(
+        "integers have no gradient, and so none is refused",
+        "*",
+        "accepted",
+        saying("Autograd not support dtype", "without overflow"),
+    ),
+    Difference(
+        "a difference of order 0 looks at its dimension", "diff", "refused", lambda call, message: call.kwargs["n"] == 0
+    ),
+    Difference(
+        "a remainder of quotients beyond the range is right; PyTorch's is NaN in wide registers",
+        "fmod remainder Tensor.remainder_",
+        "value",
+        lambda call, message: any(bool((abs(leaf.values.astype("float64")) < 1e-7).any()) for leaf in call.leaves()),
+    ),
     Difference("sign(nan) is nan", "sign Tensor.sign_ sgn", "value", saying("nan")),
-    Difference("a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one", "addmm",
-               "refused", whole),
-    Difference("a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one", "addmm",
-               "accepted", saying("can't be cast")),
-    Difference("median() of equal elements gives the derivative to one of them; PyTorch shares it", "median",
-               "gradient second", lambda call, message: len(call.args) == 1),
-    Difference("rounded quotients derive by the chain rule, 0 times infinity where 1/y overflows; PyTorch says 0", "div",
-               "gradient", lambda call, message: bool(call.kwargs.get("rounding_mode")) and "nan" in message),
-    Difference("correlations are cut at 1, where rounding decides on which side they are", "corrcoef", "gradient second"),
+    Difference(
+        "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
+        "addmm",
+        "refused",
+        whole,
+    ),
+    Difference(
+        "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
+        "addmm",
+        "accepted",
+        saying("can't be cast"),
+    ),
+    Difference(
+        "median() of equal elements gives the derivative to one of them; PyTorch shares it",
+        "median",
+        "gradient second",
+        lambda call, message: len(call.args) == 1,
+    ),
+    Difference(
+        "rounded quotients derive by the chain rule, 0 times infinity where 1/y overflows; PyTorch says 0",
+        "div",
+        "gradient",
+        lambda call, message: bool(call.kwargs.get("rounding_mode")) and "nan" in message,
+    ),
+    Difference(
+        "correlations are cut at 1, where rounding decides on which side they are", "corrcoef", "gradient second"
+    ),
     Difference("a quantile of nothing is NaN or an error of its dimension", "quantile", "accepted", empty),
     Difference("the dtype of counts is that of the weights, of nothing too", "bincount", "dtype", empty),
     Difference("a sum of no products is broadcast like any other", "addmv", "shape", empty),
-    Difference("running products are int64; PyTorch's in place cut them to bool", "Tensor.cumprod_ Tensor.cumsum_", "refused",
-               saying("can't be cast")),
-    Difference("the dimension is looked at, of nothing too", "cummax cummin roll", "refused",
-               saying("out of range")),
+    Difference(
+        "running products are int64; PyTorch's in place cut them to bool",
+        "Tensor.cumprod_ Tensor.cumsum_",
+        "refused",
+        saying("can't be cast"),
+    ),
+    Difference("the dimension is looked at, of nothing too", "cummax cummin roll", "refused", saying("out of range")),
     Difference("integers are summed and multiplied in one dtype", "einsum", "accepted", saying("expected scalar type")),
-    Difference("where min and max are equal, what is below goes to min; PyTorch gives it to none", "clamp clip",
-               "gradient second", lambda call, message: "min" in call.kwargs and "max" in call.kwargs),
+    Difference(
+        "where min and max are equal, what is below goes to min; PyTorch gives it to none",
+        "clamp clip",
+        "gradient second",
+        lambda call, message: "min" in call.kwargs and "max" in call.kwargs,
+    ),
 )
 
 
 def difference_of(call: Call, found: Disagreement) -> str | None:
     """The reason why this disagreement is meant, if it is."""
     for d in DIFFERENCES:
-        if (d.names == "*" or call.name in d.names.split()) and found.kind in d.kinds.split() and d.when(call, str(found)):
+        if (
+            (d.names == "*" or call.name in d.names.split())
+            and found.kind in d.kinds.split()
+            and d.when(call, str(found))
+        ):
             return d.reason
     return None

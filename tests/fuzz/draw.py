@@ -27,11 +27,15 @@ def tables(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     wide = np.exp(rng.uniform(-7, 5, ROOM)) * rng.choice([-1, 1], ROOM)
     return {
-        "smooth": rng.uniform(-2, 2, ROOM), "ties": rng.choice(TIES, ROOM), "wide": wide,
+        "smooth": rng.uniform(-2, 2, ROOM),
+        "ties": rng.choice(TIES, ROOM),
+        "wide": wide,
         "special": np.where(rng.random(ROOM) < 0.4, rng.choice(SPECIAL, ROOM), rng.uniform(-2, 2, ROOM)),
         "nans": np.where(rng.random(ROOM) < 0.05, math.nan, rng.choice(TIES, ROOM)),
-        "positive": rng.uniform(0.2, 3, ROOM), "unit": rng.uniform(0, 1, ROOM),
-        "integers": rng.integers(-4, 5, ROOM).astype(np.float64), "bits": rng.integers(0, 2, ROOM).astype(np.float64),
+        "positive": rng.uniform(0.2, 3, ROOM),
+        "unit": rng.uniform(0, 1, ROOM),
+        "integers": rng.integers(-4, 5, ROOM).astype(np.float64),
+        "bits": rng.integers(0, 2, ROOM).astype(np.float64),
         "counts": rng.integers(1, 6, ROOM).astype(np.float64),
     }
 
@@ -79,7 +83,7 @@ class Draw:
         whole = self.shape(least)
         parts = []
         for _ in range(count):
-            kept = whole[self.int(0, len(whole)):] if self.chance(0.4) else whole
+            kept = whole[self.int(0, len(whole)) :] if self.chance(0.4) else whole
             parts.append(tuple(1 if self.chance(0.15) else n for n in kept))
         if self.chance(0.02):
             parts[0] = self.shape()
@@ -104,7 +108,7 @@ class Draw:
     def cut(self, kind: str, shape: Shape) -> np.ndarray:
         count = math.prod(shape)
         start = self.int(0, ROOM - count - 1)
-        return self.tables[kind][start:start + count].reshape(shape)
+        return self.tables[kind][start : start + count].reshape(shape)
 
     def dtype(self) -> str:
         return self.pick(DTYPES)
@@ -134,8 +138,9 @@ class Draw:
         ways = tuple(self.pick(tuple(WAYS)) for _ in shape) if self.chance(0.6) or order is None else None
         return Layout(order, ways)
 
-    def leaf(self, shape: Shape, dtype: str | None = None, kind: str | None = None, grad: float = 0.75,
-             repeats: bool = True) -> Leaf:
+    def leaf(
+        self, shape: Shape, dtype: str | None = None, kind: str | None = None, grad: float = 0.75, repeats: bool = True
+    ) -> Leaf:
         """`repeats`: whether elements may share their memory, as those of an expanded tensor do."""
         dtype = dtype or self.dtype()
         values, layout = self.values(shape, dtype, kind), self.layout(shape)
@@ -148,7 +153,7 @@ class Draw:
     def index(self, shape: Shape, below: int, wrong: float = 0.02) -> Leaf:
         """Whole numbers from 0 to below; rarely one that is not."""
         start = self.int(0, ROOM - math.prod(shape) - 1)
-        unit = self.tables["unit"][start:start + math.prod(shape)].reshape(shape)
+        unit = self.tables["unit"][start : start + math.prod(shape)].reshape(shape)
         values = (unit * below).astype(np.int64)
         if values.size and self.chance(wrong):
             values.flat[-1] = self.pick((below, -below - 1))

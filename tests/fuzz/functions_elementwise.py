@@ -20,24 +20,38 @@ def extreme(d: Draw, leaf: Leaf) -> Leaf:
     return leaf
 
 
-@row("abs neg sign square reciprocal exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh",
-     "tanh asinh acosh atanh floor ceil trunc round erf relu sigmoid isnan isinf isfinite signbit logical_not bitwise_not",
-     "clone fix negative arcsin arccos arctan arcsinh arccosh arctanh real conj positive nn.functional.relu nn.functional.sigmoid nn.functional.tanh",
-     "nn.functional.silu nn.functional.softsign nn.functional.logsigmoid nn.functional.mish nn.functional.hardsigmoid",
-     "nn.functional.hardswish nn.functional.relu6 nn.functional.selu")
+@row(
+    "abs neg sign square reciprocal exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan",
+    "sinh cosh tanh asinh acosh atanh floor ceil trunc round erf relu sigmoid isnan isinf isfinite signbit",
+    "logical_not bitwise_not clone fix negative arcsin arccos arctan arcsinh arccosh arctanh real conj",
+    "positive nn.functional.relu nn.functional.sigmoid nn.functional.tanh nn.functional.silu",
+    "nn.functional.softsign nn.functional.logsigmoid nn.functional.mish nn.functional.hardsigmoid",
+    "nn.functional.hardswish nn.functional.relu6 nn.functional.selu",
+)
 def unary(d: Draw, name: str) -> Call:
     return Call(name, (extreme(d, d.leaf(d.shape())),), exact=True)
 
 
-@row("add sub mul div maximum minimum atan2 copysign eq ne lt le gt ge logical_and logical_or logical_xor logaddexp",
-     "bitwise_and bitwise_or bitwise_xor multiply subtract true_divide divide arctan2")
+@row(
+    "add sub mul div maximum minimum atan2 copysign eq ne lt le gt ge logical_and logical_or logical_xor logaddexp",
+    "bitwise_and bitwise_or bitwise_xor multiply subtract true_divide divide arctan2",
+)
 def binary(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     first = extreme(d, d.leaf(a))
     second: Any = extreme(d, d.leaf(b, first.dtype if d.chance(0.5) else None))
     kwargs: dict[str, Any] = {}
-    if d.chance(0.2) and name not in ("atan2", "arctan2", "logaddexp", "maximum", "minimum", "bitwise_and", "logical_and",
-                                      "logical_or", "logical_xor"):
+    if d.chance(0.2) and name not in (
+        "atan2",
+        "arctan2",
+        "logaddexp",
+        "maximum",
+        "minimum",
+        "bitwise_and",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+    ):
         second = d.pick(NUMBERS[1:] if "div" in name else NUMBERS)
     if name in ("add", "sub") and d.chance(0.2):
         kwargs["alpha"] = d.pick((2, 3, 0.5, -1))
@@ -68,8 +82,10 @@ def rounded_division(d: Draw, name: str) -> Call:
     return Call("div", call.args, {"rounding_mode": d.pick(("floor", "trunc", None))}, exact=True)
 
 
-@row("Tensor.__add__ Tensor.__radd__ Tensor.__sub__ Tensor.__rsub__ Tensor.__mul__ Tensor.__rmul__ Tensor.__truediv__",
-     "Tensor.__rtruediv__ Tensor.__eq__ Tensor.__ne__ Tensor.__lt__ Tensor.__ge__ Tensor.__neg__ Tensor.__abs__")
+@row(
+    "Tensor.__add__ Tensor.__radd__ Tensor.__sub__ Tensor.__rsub__ Tensor.__mul__ Tensor.__rmul__ Tensor.__truediv__",
+    "Tensor.__rtruediv__ Tensor.__eq__ Tensor.__ne__ Tensor.__lt__ Tensor.__ge__ Tensor.__neg__ Tensor.__abs__",
+)
 def operator(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     if name in ("Tensor.__neg__", "Tensor.__abs__"):
@@ -129,8 +145,11 @@ def clamp(d: Draw, name: str) -> Call:
     a, b, c = d.broadcastable(3)
     x = d.leaf(a)
     if d.chance(0.5):
-        kwargs = {key: value for key, value in (("min", d.pick((-1, -0.5, 0.0, 1))), ("max", d.pick((0, 0.5, 2))))
-                  if d.chance(0.7)}
+        kwargs = {
+            key: value
+            for key, value in (("min", d.pick((-1, -0.5, 0.0, 1))), ("max", d.pick((0, 0.5, 2))))
+            if d.chance(0.7)
+        }
         return Call(name, (x,), kwargs, exact=True)
     bounds = {"min": d.leaf(b, x.dtype), "max": d.leaf(c, x.dtype)}
     return Call(name, (x,), {key: value for key, value in bounds.items() if d.chance(0.8)}, exact=True)
@@ -138,8 +157,12 @@ def clamp(d: Draw, name: str) -> Call:
 
 @row("nan_to_num")
 def nan_to_num(d: Draw, name: str) -> Call:
-    return Call(name, (d.leaf(d.shape(), kind="special"),),
-                {key: 2.5 for key in ("nan", "posinf", "neginf") if d.chance(0.3)}, exact=True)
+    return Call(
+        name,
+        (d.leaf(d.shape(), kind="special"),),
+        {key: 2.5 for key in ("nan", "posinf", "neginf") if d.chance(0.3)},
+        exact=True,
+    )
 
 
 @row("round.decimals")
@@ -154,8 +177,11 @@ def close(d: Draw, name: str) -> Call:
         x = d.leaf(a)
         return Call(name, (x, x if d.chance(0.3) else d.leaf(a if d.chance(0.8) else b, x.dtype)))
     dtype = d.floating()
-    return Call(name, (d.leaf(a, dtype), d.leaf(b, dtype)),
-                {"rtol": d.pick((1e-5, 0.3)), "atol": d.pick((1e-8, 0.5)), "equal_nan": d.chance(0.5)})
+    return Call(
+        name,
+        (d.leaf(a, dtype), d.leaf(b, dtype)),
+        {"rtol": d.pick((1e-5, 0.3)), "atol": d.pick((1e-8, 0.5)), "equal_nan": d.chance(0.5)},
+    )
 
 
 @row("masked_fill")
@@ -167,7 +193,8 @@ def masked_fill(d: Draw, name: str) -> Call:
 
 ACTIVATIONS: dict[str, Any] = {
     "leaky_relu": lambda d: {"negative_slope": d.pick((0.01, 0.2, 0.0))},
-    "elu": lambda d: {"alpha": d.pick((1.0, 0.7))}, "celu": lambda d: {"alpha": d.pick((1.0, 0.7, 2.0))},
+    "elu": lambda d: {"alpha": d.pick((1.0, 0.7))},
+    "celu": lambda d: {"alpha": d.pick((1.0, 0.7, 2.0))},
     "gelu": lambda d: {"approximate": d.pick(("none", "tanh"))},
     "softplus": lambda d: {"beta": d.pick((1.0, 2.0, 0.5)), "threshold": d.pick((20.0, 1.0))},
     "hardtanh": lambda d: {"min_val": d.pick((-1.0, -0.5)), "max_val": d.pick((1.0, 0.5))},
@@ -188,9 +215,11 @@ def target(d: Draw, shape: Shape) -> Leaf:
     return d.leaf(shape, repeats=False)
 
 
-@row("Tensor.abs_ Tensor.ceil_ Tensor.cos_ Tensor.exp_ Tensor.floor_ Tensor.log_ Tensor.neg_ Tensor.reciprocal_ "
-     "Tensor.relu_ Tensor.round_ Tensor.sigmoid_ Tensor.sin_ Tensor.sqrt_ Tensor.square_ Tensor.tanh_ Tensor.zero_ "
-     "Tensor.logical_not_")
+@row(
+    "Tensor.abs_ Tensor.ceil_ Tensor.cos_ Tensor.exp_ Tensor.floor_ Tensor.log_ Tensor.neg_ Tensor.reciprocal_ "
+    "Tensor.relu_ Tensor.round_ Tensor.sigmoid_ Tensor.sin_ Tensor.sqrt_ Tensor.square_ Tensor.tanh_ Tensor.zero_ "
+    "Tensor.logical_not_"
+)
 def unary_in_place(d: Draw, name: str) -> Call:
     return Call(name, (target(d, d.shape()),), exact=True, in_place=True)
 
@@ -212,7 +241,10 @@ def number_in_place(d: Draw, name: str) -> Call:
     return Call(name, (target(d, d.shape()), d.pick((1, 2, 3, 2.0, 0.5))), exact=True, in_place=True)
 
 
-@row("Tensor.clamp_ Tensor.clip_ Tensor.masked_fill_ Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_ Tensor.tril_ Tensor.triu_")
+@row(
+    "Tensor.clamp_ Tensor.clip_ Tensor.masked_fill_ Tensor.lerp_ Tensor.addcmul_ Tensor.addcdiv_",
+    "Tensor.tril_ Tensor.triu_",
+)
 def more_in_place(d: Draw, name: str) -> Call:
     tame(d)
     a, b, c = d.broadcastable(3)

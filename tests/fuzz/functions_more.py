@@ -1,10 +1,9 @@
-"""Functions composed of others: statistics, counts, sums without NaN, distances, further products, losses with margins."""
+"""Functions composed of others: statistics, counts, sums without NaN, distances, products, losses with margins."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from fuzz.calls import Call, Leaf
 from fuzz.draw import Draw
 from fuzz.functions_elementwise import tame, target
@@ -28,8 +27,12 @@ def binary(d: Draw, name: str) -> Call:
 def one_bound(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     x = target(d, a)
-    return Call(name, (x, d.leaf(b, x.dtype) if d.chance(0.4) else d.pick((-0.5, 0, 1))), exact=True,
-                in_place=name.endswith("_"))
+    return Call(
+        name,
+        (x, d.leaf(b, x.dtype) if d.chance(0.4) else d.pick((-0.5, 0, 1))),
+        exact=True,
+        in_place=name.endswith("_"),
+    )
 
 
 @row("logit")
@@ -44,8 +47,10 @@ def scan_in_place(d: Draw, name: str) -> Call:
     return Call(name, (x, d.dim(len(x.shape))), in_place=True)
 
 
-@row("Tensor.erf_ Tensor.expm1_ Tensor.frac_ Tensor.log10_ Tensor.log1p_ Tensor.log2_ Tensor.rsqrt_ Tensor.sign_",
-     "Tensor.trunc_ Tensor.nan_to_num_")
+@row(
+    "Tensor.erf_ Tensor.expm1_ Tensor.frac_ Tensor.log10_ Tensor.log1p_ Tensor.log2_ Tensor.rsqrt_ Tensor.sign_",
+    "Tensor.trunc_ Tensor.nan_to_num_",
+)
 def unary_in_place(d: Draw, name: str) -> Call:
     return Call(name, (target(d, d.shape()),), exact=True, in_place=True)
 
@@ -54,8 +59,9 @@ def unary_in_place(d: Draw, name: str) -> Call:
 def binary_in_place(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     x = target(d, a)
-    return Call(name, (x, d.leaf(b, x.dtype, "counts") if d.chance(0.7) else d.pick((1, 2, 0.5))), exact=True,
-                in_place=True)
+    return Call(
+        name, (x, d.leaf(b, x.dtype, "counts") if d.chance(0.7) else d.pick((1, 2, 0.5))), exact=True, in_place=True
+    )
 
 
 @row("nansum nanmean")
@@ -114,7 +120,9 @@ def counted(d: Draw, name: str) -> Call:
         return Call(name, (x,), {"bins": d.int(1, 6), "min": -1, "max": 2} if d.chance(0.8) else {"bins": d.int(1, 6)})
     if name == "isin":
         dtype = d.pick(("int64", "float32"))
-        return Call(name, (d.leaf(d.shape(), dtype, "ties"), d.leaf(d.shape(0, 2), dtype, "ties")), {"invert": d.chance(0.3)})
+        return Call(
+            name, (d.leaf(d.shape(), dtype, "ties"), d.leaf(d.shape(0, 2), dtype, "ties")), {"invert": d.chance(0.3)}
+        )
     ids = d.index((d.size(),), 6, 0.01)
     weights = d.leaf(ids.shape, d.pick(("float32", "float64")), "smooth", grad=0.0) if d.chance(0.5) else None
     return Call(name, (ids, weights), {"minlength": d.int(0, 8)})
@@ -124,8 +132,12 @@ def counted(d: Draw, name: str) -> Call:
 def product(d: Draw, name: str) -> Call:
     n, m, k = d.size(), d.size(), d.size()
     shapes: dict[str, Any] = {
-        "addmv": ((d.pick((n, 1)),), (n, k), (k,)), "baddbmm": (d.pick(((2, n, m), (n, m), (1, 1))), (2, n, k), (2, k, m)),
-        "ger": ((n,), (m,)), "inner": ((n, k), (m, k)), "kron": ((n, m), (k,)), "cross": ((n, 3), d.pick(((n, 3), (1, 3)))),
+        "addmv": ((d.pick((n, 1)),), (n, k), (k,)),
+        "baddbmm": (d.pick(((2, n, m), (n, m), (1, 1))), (2, n, k), (2, k, m)),
+        "ger": ((n,), (m,)),
+        "inner": ((n, k), (m, k)),
+        "kron": ((n, m), (k,)),
+        "cross": ((n, 3), d.pick(((n, 3), (1, 3)))),
         "cdist": ((n, k), (m, k)),
     }
     args = operands(d, *shapes[name])
@@ -143,7 +155,9 @@ def activation(d: Draw, name: str) -> Call:
     if short == "glu":
         shape = d.shape(1)
         dim = d.int(-len(shape), len(shape) - 1)
-        return Call(name, (d.leaf(tuple(2 * n if i == dim % len(shape) else n for i, n in enumerate(shape)), dtype), dim))
+        return Call(
+            name, (d.leaf(tuple(2 * n if i == dim % len(shape) else n for i, n in enumerate(shape)), dtype), dim)
+        )
     extra = {"threshold": (0.5, 2.0), "rrelu": (0.1, 0.4)}.get(short, (d.pick((0.5, 1.0)),))
     return Call(name, (d.leaf(d.shape(), dtype), *extra), exact=True)
 
@@ -152,9 +166,11 @@ def signs(d: Draw, shape: tuple[int, ...], dtype: str) -> Leaf:
     return Leaf((d.cut("bits", shape) * 2 - 1).astype(d.values((), dtype, "bits").dtype), dtype)
 
 
-@row("nn.functional.hinge_embedding_loss nn.functional.soft_margin_loss nn.functional.margin_ranking_loss",
-     "nn.functional.cosine_embedding_loss nn.functional.triplet_margin_loss nn.functional.multi_margin_loss",
-     "nn.functional.multilabel_soft_margin_loss nn.functional.poisson_nll_loss nn.functional.gaussian_nll_loss")
+@row(
+    "nn.functional.hinge_embedding_loss nn.functional.soft_margin_loss nn.functional.margin_ranking_loss",
+    "nn.functional.cosine_embedding_loss nn.functional.triplet_margin_loss nn.functional.multi_margin_loss",
+    "nn.functional.multilabel_soft_margin_loss nn.functional.poisson_nll_loss nn.functional.gaussian_nll_loss",
+)
 def loss(d: Draw, name: str) -> Call:
     short = name.rpartition(".")[2]
     dtype = d.pick(("float64", "float32"))
@@ -185,14 +201,18 @@ def loss(d: Draw, name: str) -> Call:
     return Call(name, args, kwargs)
 
 
-@row("Tensor.__and__ Tensor.__or__ Tensor.__xor__ Tensor.__invert__ Tensor.__matmul__ Tensor.__pow__ Tensor.__mod__",
-     "Tensor.__floordiv__ Tensor.__rpow__ Tensor.__rmod__ Tensor.__rfloordiv__")
+@row(
+    "Tensor.__and__ Tensor.__or__ Tensor.__xor__ Tensor.__invert__ Tensor.__matmul__ Tensor.__pow__ Tensor.__mod__",
+    "Tensor.__floordiv__ Tensor.__rpow__ Tensor.__rmod__ Tensor.__rfloordiv__",
+)
 def operator(d: Draw, name: str) -> Call:
     a, b = d.broadcastable(2)
     if name == "Tensor.__matmul__":
         return Call(name, operands(d, (2, 3), (3, d.size())))
     if name in ("Tensor.__and__", "Tensor.__or__", "Tensor.__xor__", "Tensor.__invert__"):
         dtype = d.pick(("bool", "int64", "uint8"))
-        return Call(name, (d.leaf(a, dtype), d.leaf(b, dtype))[:1 if "invert" in name else 2], exact=True)
+        return Call(name, (d.leaf(a, dtype), d.leaf(b, dtype))[: 1 if "invert" in name else 2], exact=True)
     x = d.leaf(a, kind="positive")
-    return Call(name, (x, d.pick((1, 2, 3, 0.5)) if "__r" in name or d.chance(0.5) else d.leaf(b, kind="positive")), exact=True)
+    return Call(
+        name, (x, d.pick((1, 2, 3, 0.5)) if "__r" in name or d.chance(0.5) else d.leaf(b, kind="positive")), exact=True
+    )

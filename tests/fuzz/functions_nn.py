@@ -36,7 +36,7 @@ def convolution(d: Draw, name: str) -> Call:
     if d.chance(0.01):
         inner += 1
     shapes = [(*batch(d), inner, *size), (outer, max(inner // groups, 1), *kernel), (outer,)]
-    args = leaves(d, plain(d), *shapes[:2 + d.chance(0.6)])
+    args = leaves(d, plain(d), *shapes[: 2 + d.chance(0.6)])
     kwargs: dict[str, Any] = {"groups": groups}
     if d.chance(0.5):
         kwargs["stride"] = d.pick((1, 2, 3))
@@ -58,9 +58,20 @@ def transposed(d: Draw, name: str) -> Call:
     kernel = tuple(d.int(1, 3) for _ in range(planes))
     size = tuple(d.int(1, 5) for _ in range(planes))
     stride = d.int(1, 3)
-    args = leaves(d, plain(d), *[(*batch(d), inner, *size), (inner, outer, *kernel), (outer * groups,)][:2 + d.chance(0.6)])
-    return Call(name, args, {"stride": stride, "padding": d.int(0, 1), "groups": groups, "dilation": d.int(1, 2),
-                             "output_padding": d.int(0, stride - 1)})
+    args = leaves(
+        d, plain(d), *[(*batch(d), inner, *size), (inner, outer, *kernel), (outer * groups,)][: 2 + d.chance(0.6)]
+    )
+    return Call(
+        name,
+        args,
+        {
+            "stride": stride,
+            "padding": d.int(0, 1),
+            "groups": groups,
+            "dilation": d.int(1, 2),
+            "output_padding": d.int(0, stride - 1),
+        },
+    )
 
 
 @row("nn.functional.max_pool1d nn.functional.max_pool2d nn.functional.avg_pool1d nn.functional.avg_pool2d")
@@ -85,13 +96,17 @@ def pooled(d: Draw, name: str) -> Call:
     return Call(name, (*leaves(d, plain(d), shape), kernel), kwargs)
 
 
-@row("nn.functional.adaptive_avg_pool1d nn.functional.adaptive_avg_pool2d nn.functional.adaptive_max_pool1d",
-     "nn.functional.adaptive_max_pool2d")
+@row(
+    "nn.functional.adaptive_avg_pool1d nn.functional.adaptive_avg_pool2d nn.functional.adaptive_max_pool1d",
+    "nn.functional.adaptive_max_pool2d",
+)
 def adaptive(d: Draw, name: str) -> Call:
     planes = 1 if "1d" in name else 2
     shape = (*batch(d), d.int(1, 3), *(d.int(1, 7) for _ in range(planes)))
     size = d.int(1, 5) if planes == 1 or d.chance(0.5) else (d.pick((None, 1, 3)), d.int(1, 4))
-    return Call(name, (*leaves(d, plain(d), shape), size), {"return_indices": True} if "max" in name and d.chance(0.4) else {})
+    return Call(
+        name, (*leaves(d, plain(d), shape), size), {"return_indices": True} if "max" in name and d.chance(0.4) else {}
+    )
 
 
 @row("nn.functional.unfold nn.functional.fold")
@@ -102,7 +117,9 @@ def columns(d: Draw, name: str) -> Call:
     kwargs = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "padding": padding}
     if name.endswith("unfold"):
         return Call(name, leaves(d, plain(d), (d.int(1, 2), d.int(1, 3), *size)), kwargs)
-    count = np.prod([(n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(size, kernel, strict=True)])
+    count = np.prod(
+        [(n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(size, kernel, strict=True)]
+    )
     shape = (*batch(d), d.int(1, 2) * kernel[0] * kernel[1], int(count) + d.chance(0.02))
     return Call(name, (*leaves(d, plain(d), shape), size), kwargs)
 
@@ -145,11 +162,15 @@ def normalized(d: Draw, name: str) -> Call:
         x, w, b = leaves(d, dtype, shape, shape[1:2], shape[1:2])
         return Call(name, (x, groups, *((w, b) if d.chance(0.6) else ())))
     if name.endswith("local_response_norm"):
-        return Call(name, (*leaves(d, dtype, shape), d.int(1, 4)), {"alpha": 0.3, "beta": d.pick((0.75, 1.0)), "k": d.pick((1.0, 2.0))})
-    inner = shape[-d.int(1, len(shape)):]
+        return Call(
+            name,
+            (*leaves(d, dtype, shape), d.int(1, 4)),
+            {"alpha": 0.3, "beta": d.pick((0.75, 1.0)), "k": d.pick((1.0, 2.0))},
+        )
+    inner = shape[-d.int(1, len(shape)) :]
     x, w, b = leaves(d, dtype, shape, inner, inner)
     eps = {"eps": d.pick((1e-5, 0.1))} if d.chance(0.5) or "rms" in name else {}
-    given = (w, b)[:1 if "rms" in name else 2] if d.chance(0.6) else ()
+    given = (w, b)[: 1 if "rms" in name else 2] if d.chance(0.6) else ()
     return Call(name, (x, list(inner), *given), eps)
 
 
@@ -162,27 +183,44 @@ def batch_norm(d: Draw, name: str) -> Call:
     mean, var = (d.leaf((channels,), dtype, kind, grad=0.0, repeats=False) for kind in ("smooth", "positive"))
     training = d.chance(0.6)
     stats = (mean, var) if not training or d.chance(0.5) else (None, None)
-    return Call(name, (x, *stats, *((w, b) if d.chance(0.6) else (None, None)), training), {"momentum": 0.3, "eps": d.pick((1e-5, 0.1))})
+    return Call(
+        name,
+        (x, *stats, *((w, b) if d.chance(0.6) else (None, None)), training),
+        {"momentum": 0.3, "eps": d.pick((1e-5, 0.1))},
+    )
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-@row("nn.functional.mse_loss nn.functional.l1_loss nn.functional.smooth_l1_loss nn.functional.huber_loss",
-     "nn.functional.binary_cross_entropy nn.functional.binary_cross_entropy_with_logits nn.functional.kl_div")
+@row(
+    "nn.functional.mse_loss nn.functional.l1_loss nn.functional.smooth_l1_loss nn.functional.huber_loss",
+    "nn.functional.binary_cross_entropy nn.functional.binary_cross_entropy_with_logits nn.functional.kl_div",
+)
 def loss(d: Draw, name: str) -> Call:
     dtype, shape = plain(d), d.shape()
     reduction = {"reduction": d.pick(("mean", "sum", "none", *(["batchmean"] if "kl" in name else [])))}
     short = name.rpartition(".")[2]
     if short == "binary_cross_entropy":
-        return Call(name, (d.leaf(shape, dtype, "unit"), d.leaf(shape, dtype, "unit"),
-                           *([d.leaf(shape, dtype, "positive", grad=0.0)] if d.chance(0.3) else [])), reduction)
+        return Call(
+            name,
+            (
+                d.leaf(shape, dtype, "unit"),
+                d.leaf(shape, dtype, "unit"),
+                *([d.leaf(shape, dtype, "positive", grad=0.0)] if d.chance(0.3) else []),
+            ),
+            reduction,
+        )
     if short == "binary_cross_entropy_with_logits":
         extra = {"pos_weight": d.leaf(shape[-1:], dtype, "positive", grad=0.0)} if d.chance(0.4) and shape else {}
         return Call(name, (d.leaf(shape, dtype), d.leaf(shape, dtype, "unit")), reduction | extra)
     if short == "kl_div":
-        return Call(name, (d.leaf(shape, dtype), d.leaf(shape, dtype, "unit")), reduction | {"log_target": d.chance(0.4)})
-    extra = {"smooth_l1_loss": {"beta": d.pick((1.0, 0.5, 0.0))}, "huber_loss": {"delta": d.pick((1.0, 0.5))}}.get(short, {})
+        return Call(
+            name, (d.leaf(shape, dtype), d.leaf(shape, dtype, "unit")), reduction | {"log_target": d.chance(0.4)}
+        )
+    extra = {"smooth_l1_loss": {"beta": d.pick((1.0, 0.5, 0.0))}, "huber_loss": {"delta": d.pick((1.0, 0.5))}}.get(
+        short, {}
+    )
     return Call(name, (d.leaf(shape, dtype), d.leaf(shape, dtype)), reduction | extra)
 
 

@@ -144,14 +144,27 @@ def operands(d: Draw, *shapes: tuple[int, ...]) -> tuple[Leaf, ...]:
     tame(d)
     dtype = d.dtype()
     dtype = "float32" if dtype == "bool" else dtype
-    return tuple(d.leaf(s, dtype if d.chance(0.97) else None, kind="smooth" if d.kind == "wide" else None) for s in shapes)
+    return tuple(
+        d.leaf(s, dtype if d.chance(0.97) else None, kind="smooth" if d.kind == "wide" else None) for s in shapes
+    )
 
 
 @row("matmul")
 def matmul(d: Draw, name: str) -> Call:
     n, m, k = d.size(), d.size(), d.size()
-    a, b = d.pick((((k,), (k,)), ((n, k), (k,)), ((k,), (k, m)), ((n, k), (k, m)), ((2, n, k), (k, m)),
-                   ((n, k), (3, k, m)), ((2, 1, n, k), (3, k, m)), ((2, n, k), (2, k, m)), ((2, n, k), (k,))))
+    a, b = d.pick(
+        (
+            ((k,), (k,)),
+            ((n, k), (k,)),
+            ((k,), (k, m)),
+            ((n, k), (k, m)),
+            ((2, n, k), (k, m)),
+            ((n, k), (3, k, m)),
+            ((2, 1, n, k), (3, k, m)),
+            ((2, n, k), (2, k, m)),
+            ((2, n, k), (k,)),
+        )
+    )
     return Call(name, operands(d, a, b if d.chance(0.98) else (*b, 2)))
 
 
@@ -163,15 +176,25 @@ def product(d: Draw, name: str) -> Call:
         return Call(name, (d.leaf((n, m)),))
     if name == "addmm":
         bias = d.pick(((n, m), (m,), (n, 1), ()))
-        return Call(name, operands(d, bias, (n, k), (k + wrong, m)),
-                    {key: d.pick((0.5, 2.0)) for key in ("alpha", "beta") if d.chance(0.3)})
+        return Call(
+            name,
+            operands(d, bias, (n, k), (k + wrong, m)),
+            {key: d.pick((0.5, 2.0)) for key in ("alpha", "beta") if d.chance(0.3)},
+        )
     if name == "nn.functional.linear":
         return Call(name, operands(d, (*d.shape(0, 3), k), (m, k + wrong), *([(m,)] if d.chance(0.6) else [])))
     if name == "nn.functional.bilinear":
         dtype = d.floating()
-        return Call(name, tuple(d.leaf(s, dtype) for s in ((n, k), (n, m), (2, k, m), *([(2,)] if d.chance(0.6) else []))))
-    shapes = {"mm": ((n, k), (k + wrong, m)), "bmm": ((2, n, k), (2 + wrong, k, m)), "mv": ((n, k), (k + wrong,)),
-              "dot": ((k,), (k + wrong,)), "outer": ((n,), (m,))}
+        return Call(
+            name, tuple(d.leaf(s, dtype) for s in ((n, k), (n, m), (2, k, m), *([(2,)] if d.chance(0.6) else [])))
+        )
+    shapes = {
+        "mm": ((n, k), (k + wrong, m)),
+        "bmm": ((2, n, k), (2 + wrong, k, m)),
+        "mv": ((n, k), (k + wrong,)),
+        "dot": ((k,), (k + wrong,)),
+        "outer": ((n,), (m,)),
+    }
     return Call(name, operands(d, *shapes[name]))
 
 
@@ -190,5 +213,10 @@ def einsum(d: Draw, name: str) -> Call:
     terms = ["".join(d.rng.sample(letters, d.int(0, 3))) for _ in range(d.int(1, 3))]
     used = sorted(set("".join(terms)))
     out = "".join(d.rng.sample(used, d.int(0, len(used))))
-    return Call(name, (",".join(terms) + (f"->{out}" if d.chance(0.8) else ""),
-                       *operands(d, *(tuple(sizes[c] for c in term) for term in terms))))
+    return Call(
+        name,
+        (
+            ",".join(terms) + (f"->{out}" if d.chance(0.8) else ""),
+            *operands(d, *(tuple(sizes[c] for c in term) for term in terms)),
+        ),
+    )

@@ -31,7 +31,10 @@ def reshape(d: Draw, name: str) -> Call:
     return Call(name, (x, regrouped(d, x.shape)), exact=True)
 
 
-@row("flatten squeeze unsqueeze transpose movedim moveaxis swapaxes swapdims select narrow unbind diagonal flip roll unflatten rot90 ravel")
+@row(
+    "flatten squeeze unsqueeze transpose movedim moveaxis swapaxes swapdims select narrow unbind diagonal flip",
+    "roll unflatten rot90 ravel",
+)
 def moved(d: Draw, name: str) -> Call:
     x = d.leaf(d.shape(2 if name in ("diagonal", "rot90") else 0))
     n = len(x.shape)
@@ -40,10 +43,16 @@ def moved(d: Draw, name: str) -> Call:
     args: dict[str, Any] = {
         "flatten": lambda: (min(0, dim), -1) if d.chance(0.5) else (0, max(n - 1, 0)),
         "squeeze": lambda: () if d.chance(0.4) else (d.pick((dim, (dim,))),),
-        "unsqueeze": lambda: (d.dim(n + 1),), "transpose": lambda: (dim, d.dim(n)), "movedim": lambda: (dim, d.dim(n)),
-        "swapaxes": lambda: (dim, d.dim(n)), "swapdims": lambda: (dim, d.dim(n)), "moveaxis": lambda: (dim, d.dim(n)), "select": lambda: (dim, d.int(-size, size - (not d.chance(0.05)))),
+        "unsqueeze": lambda: (d.dim(n + 1),),
+        "transpose": lambda: (dim, d.dim(n)),
+        "movedim": lambda: (dim, d.dim(n)),
+        "swapaxes": lambda: (dim, d.dim(n)),
+        "swapdims": lambda: (dim, d.dim(n)),
+        "moveaxis": lambda: (dim, d.dim(n)),
+        "select": lambda: (dim, d.int(-size, size - (not d.chance(0.05)))),
         "narrow": lambda: (dim, start := d.int(0, size), d.int(0, size - start + d.chance(0.03))),
-        "unbind": lambda: (dim,), "ravel": lambda: (),
+        "unbind": lambda: (dim,),
+        "ravel": lambda: (),
         "diagonal": lambda: (d.int(-3, 3), *d.rng.sample(range(n), 2)),
         "flip": lambda: (d.rng.sample(range(n), d.int(0, n)),),
         "roll": lambda: (d.int(-5, 5), dim) if d.chance(0.6) else (d.int(-5, 5),),
@@ -155,7 +164,9 @@ def pad(d: Draw, name: str) -> Call:
         sides = [d.int(-1, 3) for _ in range(2 * d.int(0, len(x.shape)))]
         return Call(name, (x, sides), {"value": d.pick((0.0, 1.5, -2))} if d.chance(0.5) else {}, exact=True)
     planes = d.int(1, 2)
-    shape = tuple(d.int(1, 3) for _ in range(1 + (mode == "circular" or d.chance(0.5)))) + tuple(d.int(2, 5) for _ in range(planes))
+    shape = tuple(d.int(1, 3) for _ in range(1 + (mode == "circular" or d.chance(0.5)))) + tuple(
+        d.int(2, 5) for _ in range(planes)
+    )
     sides = [d.int(0, 2) for _ in range(2 * planes)]
     return Call(name, (d.leaf(shape, d.floating()), sides, mode))
 
@@ -201,8 +212,12 @@ def scattered(d: Draw, name: str) -> Call:
         source = d.pick((0, 1.5, -2))
     if "reduce" in name:
         source = Leaf(source.values, source.dtype, source.requires_grad, source.layout)
-        return Call(name, (x, dim, index, source, d.pick(("sum", "mean", "amax", "amin"))),
-                    {"include_self": d.chance(0.5)}, in_place=in_place)
+        return Call(
+            name,
+            (x, dim, index, source, d.pick(("sum", "mean", "amax", "amin"))),
+            {"include_self": d.chance(0.5)},
+            in_place=in_place,
+        )
     return Call(name, (x, dim, index, source), exact=not repeated, in_place=in_place)
 
 
@@ -262,7 +277,7 @@ def viewed(d: Draw, name: str) -> Call:
     if name == "Tensor.contiguous":
         return Call(name, (x,), exact=True)
     if name == "Tensor.expand_as":
-        return Call(name, (d.leaf(x.shape[d.int(0, len(x.shape)):]), x), exact=True)
+        return Call(name, (d.leaf(x.shape[d.int(0, len(x.shape)) :]), x), exact=True)
     x = Leaf(x.values, x.dtype, x.requires_grad)
     sizes = regrouped(d, x.shape)
     if name == "Tensor.view":

@@ -32,4 +32,6 @@ class Graphs:
 
     def shortest(self, number: int) -> Outcome:
         """The failing program with as few steps as fail."""
-        return next(outcome for outcome in (self.outcome(number, length) for length in range(1, 31)) if not outcome.good)
+        return next(
+            outcome for outcome in (self.outcome(number, length) for length in range(1, 31)) if not outcome.good
+        )

@@ -39,7 +39,12 @@ class Indexing:
                 warnings.simplefilter("ignore")
                 refused = self.tally.outcomes["both refuse"]
                 found = self.read_as_numpy(x, key) if backwards else self.read(x, key)
-                if found is None and draw.chance(0.6) and not backwards and refused == self.tally.outcomes["both refuse"]:
+                if (
+                    found is None
+                    and draw.chance(0.6)
+                    and not backwards
+                    and refused == self.tally.outcomes["both refuse"]
+                ):
                     self.tally.calls["assigned"] += 1
                     found = self.assign(draw, x, key)
         except REFUSALS as error:
@@ -54,11 +59,13 @@ class Indexing:
         """Integers, slices, None, ..., index tensors and lists that broadcast with each other, a mask; rarely wrong."""
         parts: list[Any] = []
         together = draw.shape(0, 2, empty=draw.chance(0.1))
-        left = list(shape[:draw.int(0, len(shape))]) if draw.chance(0.6) else list(shape)
+        left = list(shape[: draw.int(0, len(shape))]) if draw.chance(0.6) else list(shape)
         backwards, advanced = draw.chance(0.1), draw.chance(0.5)
         while left:
             n = left.pop(0)
-            kind = draw.pick(("integer", "slice", "slice", "index", "mask") if advanced else ("integer", "slice", "slice"))
+            kind = draw.pick(
+                ("integer", "slice", "slice", "index", "mask") if advanced else ("integer", "slice", "slice")
+            )
             if kind == "index" and not backwards:
                 parts.append(self.index(draw, together, n))
             elif kind == "mask" and not backwards and not any(isinstance(p, Leaf) for p in parts):
@@ -72,7 +79,9 @@ class Indexing:
         if draw.chance(0.2):
             parts.insert(draw.int(0, len(parts)), None)
         if draw.chance(0.15):
-            parts.insert(draw.int(0, len(parts)), ...) if not any(isinstance(p, Leaf) for p in parts) else parts.append(...)
+            parts.insert(draw.int(0, len(parts)), ...) if not any(isinstance(p, Leaf) for p in parts) else parts.append(
+                ...
+            )
         return tuple(parts)
 
     @staticmethod
@@ -82,8 +91,14 @@ class Indexing:
         values = np.asarray(found.values - n * (np.sin(np.arange(found.values.size)).reshape(found.shape) > 0.5))
         if values.size and draw.chance(0.01):
             values.flat[0] = n
-        return Leaf(values.astype(draw.pick(("int64", "int64", "int32", "uint8") if (values >= 0).all() and n < 200
-                                            else ("int64", "int32"))), "int64")
+        return Leaf(
+            values.astype(
+                draw.pick(
+                    ("int64", "int64", "int32", "uint8") if (values >= 0).all() and n < 200 else ("int64", "int32")
+                )
+            ),
+            "int64",
+        )
 
     @staticmethod
     def section(draw: Draw, n: int, backwards: bool) -> slice:
@@ -94,6 +109,7 @@ class Indexing:
 
     def given(self, library: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
         """The key with tensors of the library; one-byte indices as wider ones, which PyTorch would take for masks."""
+
         def tensor(leaf: Leaf) -> Any:
             values = leaf.values if leaf.values.dtype != np.uint8 or library is tl else leaf.values.astype(np.int64)
             if library is torch:
@@ -105,8 +121,9 @@ class Indexing:
 
     def read(self, x: Leaf, key: tuple[Any, ...]) -> str | None:
         ours, theirs = x.ours(self.device), x.theirs()
-        (a, error), (b, refusal) = (attempt(lambda t, L: t[self.given(L, key)], t, L)
-                                    for t, L in ((ours, tl), (theirs, torch)))
+        (a, error), (b, refusal) = (
+            attempt(lambda t, L: t[self.given(L, key)], t, L) for t, L in ((ours, tl), (theirs, torch))
+        )
         if error is not None or refusal is not None:
             self.tally.outcomes["both refuse"] += 1
             if b is not None and not b.numel() and isinstance(error, tl.OutOfRangeError):
@@ -126,15 +143,22 @@ class Indexing:
             return None if error and refusal else f"read: tensorlite {error!r}, NumPy {refusal!r}"
         self.tally.compared()
         mine = array_of(a if self.device == "cpu" else a.cpu())
-        return None if np.array_equal(mine, b.astype(mine.dtype), equal_nan=x.dtype in FLOATS) else f"value: {mine}, NumPy {b}"
+        return (
+            None
+            if np.array_equal(mine, b.astype(mine.dtype), equal_nan=x.dtype in FLOATS)
+            else f"value: {mine}, NumPy {b}"
+        )
 
     def assign(self, draw: Draw, x: Leaf, key: tuple[Any, ...]) -> str | None:
         shape = tuple(x.theirs()[self.given(torch, key)].shape)
         if any(isinstance(part, Leaf) and part.dtype != "bool" for part in key):
             key = tuple(unrepeated(part, n) for part, n in zip(key, self.sizes(x.shape, key), strict=True))
-        small = shape[draw.int(0, len(shape)):] if draw.chance(0.3) else shape
-        value: Any = draw.pick((0, 1.5, True)) if draw.chance(0.2) else draw.leaf(
-            tuple(1 if draw.chance(0.15) else n for n in small), x.dtype)
+        small = shape[draw.int(0, len(shape)) :] if draw.chance(0.3) else shape
+        value: Any = (
+            draw.pick((0, 1.5, True))
+            if draw.chance(0.2)
+            else draw.leaf(tuple(1 if draw.chance(0.15) else n for n in small), x.dtype)
+        )
         results = []
         for library in (tl, torch):
             mine = library is tl
@@ -151,7 +175,9 @@ class Indexing:
         for p, q in ((ours, theirs), (mine, other)):
             if found is None and isinstance(q, torch.Tensor) and q.requires_grad:
                 self.tally.gradients += 1
-                found = self.same("gradient of an assignment", derived(tl, a, p, self.device), derived(torch, b, q, ""), False)
+                found = self.same(
+                    "gradient of an assignment", derived(tl, a, p, self.device), derived(torch, b, q, ""), False
+                )
         return found
 
     @staticmethod
@@ -183,8 +209,11 @@ def unrepeated(part: Any, n: int) -> Any:
     if not isinstance(part, Leaf) or part.dtype == "bool" or part.values.size <= 1:
         return part
     count = part.values.size
-    return Leaf(np.resize(np.arange(min(count, n) or 1), count).reshape(part.shape), "int64") if count <= n else Leaf(
-        part.values.reshape(-1)[:1].reshape([1] * part.values.ndim).astype(np.int64), "int64")
+    return (
+        Leaf(np.resize(np.arange(min(count, n) or 1), count).reshape(part.shape), "int64")
+        if count <= n
+        else Leaf(part.values.reshape(-1)[:1].reshape([1] * part.values.ndim).astype(np.int64), "int64")
+    )
 
 
 def attempt(function: Any, *args: Any) -> tuple[Any, Exception | None]:
@@ -196,7 +225,7 @@ def attempt(function: Any, *args: Any) -> tuple[Any, Exception | None]:
 
 def derived(library: Any, y: Any, x: Any, device: str) -> Any:
     """The gradient in x of the weighted sum of y."""
-    part = WEIGHTS[:y.numel()].reshape(tuple(y.shape))
+    part = WEIGHTS[: y.numel()].reshape(tuple(y.shape))
     if library is torch:
         weight = torch.from_numpy(part).to(y.dtype)
     else:

@@ -11,7 +11,9 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 LAYERS: dict[str, Callable[[Draw, Shape], Arguments | None]] = {}
 
 
-def layer(names: str, *ndims: int) -> Callable[[Callable[[Draw, Shape], Arguments]], Callable[[Draw, Shape], Arguments]]:
+def layer(
+    names: str, *ndims: int
+) -> Callable[[Callable[[Draw, Shape], Arguments]], Callable[[Draw, Shape], Arguments]]:
     """Enter layers for inputs of so many dimensions, any number if none is named."""
 
     def enter(arguments: Callable[[Draw, Shape], Arguments]) -> Callable[[Draw, Shape], Arguments]:
@@ -39,7 +41,7 @@ layer("Dropout Dropout1d Dropout2d", 3, 4)(lambda d, shape: ((0.0,), {}))
 
 @layer("LayerNorm RMSNorm")
 def norm(d: Draw, shape: Shape) -> Arguments:
-    inner = list(shape[-d.int(1, len(shape) - 1):])
+    inner = list(shape[-d.int(1, len(shape) - 1) :])
     return (inner,), {"eps": d.pick((1e-5, 0.1)), "elementwise_affine": d.chance(0.7)}
 
 
@@ -60,8 +62,12 @@ def response(d: Draw, shape: Shape) -> Arguments:
 
 
 def _batch_norm(d: Draw, shape: Shape) -> Arguments:
-    return (shape[1],), {"eps": d.pick((1e-5, 0.1)), "momentum": d.pick((0.1, 0.5, None)), "affine": d.chance(0.7),
-                         "track_running_stats": d.chance(0.7)}
+    return (shape[1],), {
+        "eps": d.pick((1e-5, 0.1)),
+        "momentum": d.pick((0.1, 0.5, None)),
+        "affine": d.chance(0.7),
+        "track_running_stats": d.chance(0.7),
+    }
 
 
 layer("BatchNorm1d", 2, 3)(_batch_norm)
@@ -83,8 +89,13 @@ def _convolution(d: Draw, shape: Shape) -> Arguments:
     kernel = tuple(d.int(1, 3) for _ in range(planes))
     mode = d.pick(("zeros", "zeros", "zeros", "reflect", "replicate", "circular"))
     return (channels, groups * d.int(1, 2), kernel), {
-        "stride": d.int(1, 2), "padding": d.int(0, 1), "dilation": d.int(1, 2), "groups": groups, "bias": d.chance(0.7),
-        "padding_mode": mode}
+        "stride": d.int(1, 2),
+        "padding": d.int(0, 1),
+        "dilation": d.int(1, 2),
+        "groups": groups,
+        "bias": d.chance(0.7),
+        "padding_mode": mode,
+    }
 
 
 layer("Conv1d", 3)(_convolution)
@@ -93,8 +104,12 @@ layer("Conv2d", 4)(_convolution)
 
 def _transposed(d: Draw, shape: Shape) -> Arguments:
     stride = d.int(1, 2)
-    return (shape[1], d.int(1, 3), d.int(1, 3)), {"stride": stride, "padding": d.int(0, 1), "bias": d.chance(0.7),
-                                                  "output_padding": d.int(0, stride - 1)}
+    return (shape[1], d.int(1, 3), d.int(1, 3)), {
+        "stride": stride,
+        "padding": d.int(0, 1),
+        "bias": d.chance(0.7),
+        "output_padding": d.int(0, stride - 1),
+    }
 
 
 layer("ConvTranspose1d", 3)(_transposed)
@@ -143,7 +158,12 @@ Special = tuple[tuple[Any, ...], dict[str, Any], list[Shape]]
 
 def recurrent(d: Draw) -> Special:
     n, length, width, hidden = d.int(1, 3), d.int(1, 4), d.int(1, 4), d.int(1, 4)
-    options = {"num_layers": d.int(1, 2), "bias": d.chance(0.8), "batch_first": d.chance(0.5), "bidirectional": d.chance(0.4)}
+    options = {
+        "num_layers": d.int(1, 2),
+        "bias": d.chance(0.8),
+        "batch_first": d.chance(0.5),
+        "bidirectional": d.chance(0.4),
+    }
     return (width, hidden), options, [(n, length, width)]
 
 
@@ -156,7 +176,11 @@ def attention(d: Draw) -> Special:
     heads, width = d.int(1, 3), d.int(1, 3)
     n, length = d.int(1, 3), d.int(1, 4)
     shape = (n, length, heads * width)
-    return (heads * width, heads), {"bias": d.chance(0.8), "batch_first": True, "add_zero_attn": d.chance(0.2)}, [shape] * 3
+    return (
+        (heads * width, heads),
+        {"bias": d.chance(0.8), "batch_first": True, "add_zero_attn": d.chance(0.2)},
+        [shape] * 3,
+    )
 
 
 def encoder(d: Draw) -> Special:
@@ -184,8 +208,13 @@ def regression(d: Draw) -> Special:
 
 
 SPECIAL: dict[str, Callable[[Draw], Special]] = {
-    **dict.fromkeys(("RNN", "GRU", "LSTM"), recurrent), **dict.fromkeys(("RNNCell", "GRUCell", "LSTMCell"), cell),
-    "MultiheadAttention": attention, "TransformerEncoderLayer": encoder, "TransformerDecoderLayer": decoder,
-    "Bilinear": bilinear, "CosineSimilarity": pair, "PairwiseDistance": pair,
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), recurrent),
+    **dict.fromkeys(("RNNCell", "GRUCell", "LSTMCell"), cell),
+    "MultiheadAttention": attention,
+    "TransformerEncoderLayer": encoder,
+    "TransformerDecoderLayer": decoder,
+    "Bilinear": bilinear,
+    "CosineSimilarity": pair,
+    "PairwiseDistance": pair,
     **dict.fromkeys(("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss"), regression),
 }

@@ -43,8 +43,12 @@ class Modules:
         except Exception as error:
             found = f"raises {error!r}"
         if found is not None:
-            text = "\n".join([f"model = nn.Sequential({', '.join(shown(*s) for s in specs)}).to(tl.{dtype})",
-                              *(f"x{i} = tl.randn{x.shape}" for i, x in enumerate(inputs))])
+            text = "\n".join(
+                [
+                    f"model = nn.Sequential({', '.join(shown(*s) for s in specs)}).to(tl.{dtype})",
+                    *(f"x{i} = tl.randn{x.shape}" for i, x in enumerate(inputs)),
+                ]
+            )
             self.tally.failures.append(Failure(self.name, self.tally.seed, number, found, text))
 
     # --- what is built
@@ -63,7 +67,9 @@ class Modules:
                 y = getattr(torch.nn, name)(*arguments[0], **arguments[1])(x)
             except REFUSALS:
                 continue
-            if 0 < y.numel() < 2000 and float(y.detach().abs().max()) > 1e-6:  # rounding errors are on no side of a corner
+            if (
+                0 < y.numel() < 2000 and float(y.detach().abs().max()) > 1e-6
+            ):  # rounding errors are on no side of a corner
                 x = y.detach()
                 specs.append((name, *arguments))
         return specs or [("Tanh", (), {})], [shape]
@@ -95,8 +101,9 @@ class Modules:
                 return found
         return None
 
-    def passed(self, what: str, ours: Any, theirs: Any, inputs: list[np.ndarray], dtype: str,
-               limit: float) -> str | None:
+    def passed(
+        self, what: str, ours: Any, theirs: Any, inputs: list[np.ndarray], dtype: str, limit: float
+    ) -> str | None:
         mine = [tl.from_numpy(np.asarray(a, dtype)) for a in inputs]
         mine = [(x if self.device == "cpu" else x.to(self.device)).requires_grad_() for x in mine]
         other = [torch.from_numpy(np.asarray(a, dtype)).requires_grad_() for a in inputs]
@@ -109,8 +116,10 @@ class Modules:
         total(tl, a, self.device).backward()
         total(torch, b, "").backward()
         named = dict(ours.named_parameters())
-        pairs = [*((f"input {i}", x.grad, y.grad) for i, (x, y) in enumerate(zip(mine, other, strict=True))),
-                 *((name, named[name].grad, p.grad) for name, p in theirs.named_parameters())]
+        pairs = [
+            *((f"input {i}", x.grad, y.grad) for i, (x, y) in enumerate(zip(mine, other, strict=True))),
+            *((name, named[name].grad, p.grad) for name, p in theirs.named_parameters()),
+        ]
         self.tally.gradients += len(pairs)
         buffers = dict(ours.named_buffers())
         for name, x, y in (*pairs, *((name, buffers[name], t) for name, t in theirs.named_buffers())):
@@ -151,7 +160,7 @@ def total(library: Any, tensors: list[Any], device: str) -> Any:
     for t in tensors:
         if not t.requires_grad:
             continue
-        weight = library.from_numpy(WEIGHTS[:t.numel()].reshape(tuple(t.shape))).to(t.dtype)
+        weight = library.from_numpy(WEIGHTS[: t.numel()].reshape(tuple(t.shape))).to(t.dtype)
         if library is tl and device != "cpu":
             weight = weight.to(device)
         part = (t * weight).sum()

@@ -85,10 +85,13 @@ class Examination:
             self._same_kind(f"result {i}", a, b)
             if a.requires_grad != b.requires_grad:
                 raise Disagreement("requires_grad", f"result {i}: requires_grad {a.requires_grad}")
-            self._same("value", f"result {i}", a, b, "results", i, self.call.exact,
-                       0.0 if self.call.exact else self._magnitude)
+            self._same(
+                "value", f"result {i}", a, b, "results", i, self.call.exact, 0.0 if self.call.exact else self._magnitude
+            )
 
-    def _compare_derivatives(self, derived: Derived, leaves: list[Any], expected: Derived, references: list[Any]) -> None:
+    def _compare_derivatives(
+        self, derived: Derived, leaves: list[Any], expected: Derived, references: list[Any]
+    ) -> None:
         twice = self.twice
         try:
             differentiate(torch, expected, references, twice)
@@ -209,7 +212,12 @@ class Ops:
     def examine(self, call: Call, number: int) -> Disagreement | None:
         """How the libraries differ, if they do."""
         try:
-            Examination(call, self.device, number % 4 == 0 and "bfloat16" not in (leaf.dtype for leaf in call.leaves()), self.tally).run()
+            Examination(
+                call,
+                self.device,
+                number % 4 == 0 and "bfloat16" not in (leaf.dtype for leaf in call.leaves()),
+                self.tally,
+            ).run()
         except Disagreement as found:
             return found
         return None

@@ -1,4 +1,4 @@
-"""Generator "optim": random optimizers, options and groups, some steps with a schedule: parameters and learning rates."""
+"""Generator "optim": optimizers with random options and groups, some steps with a schedule: parameters and rates."""
 
 from __future__ import annotations
 
@@ -16,23 +16,53 @@ RATE = (1e-3, 0.01, 0.1)
 DECAY = (0.0, 0.0, 0.1)
 BETAS = ((0.9, 0.999), (0.8, 0.9), (0.5, 0.99))
 OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "SGD": {"lr": RATE, "momentum": (0.0, 0.9), "dampening": (0.0, 0.3), "weight_decay": DECAY, "maximize": (False, True)},
-    "Adam": {"lr": RATE, "betas": BETAS, "eps": (1e-8, 1e-3), "weight_decay": DECAY, "amsgrad": (False, True),
-             "maximize": (False, True)},
-    "AdamW": {"lr": RATE, "betas": BETAS, "eps": (1e-8, 1e-3), "weight_decay": DECAY, "amsgrad": (False, True),
-              "maximize": (False, True)},
+    "SGD": {
+        "lr": RATE,
+        "momentum": (0.0, 0.9),
+        "dampening": (0.0, 0.3),
+        "weight_decay": DECAY,
+        "maximize": (False, True),
+    },
+    "Adam": {
+        "lr": RATE,
+        "betas": BETAS,
+        "eps": (1e-8, 1e-3),
+        "weight_decay": DECAY,
+        "amsgrad": (False, True),
+        "maximize": (False, True),
+    },
+    "AdamW": {
+        "lr": RATE,
+        "betas": BETAS,
+        "eps": (1e-8, 1e-3),
+        "weight_decay": DECAY,
+        "amsgrad": (False, True),
+        "maximize": (False, True),
+    },
     "NAdam": {"lr": RATE, "betas": BETAS, "weight_decay": DECAY, "momentum_decay": (0.004, 0.1)},
     "RAdam": {"lr": RATE, "betas": BETAS, "weight_decay": DECAY},
     "Adamax": {"lr": RATE, "betas": BETAS, "weight_decay": DECAY},
     "Adagrad": {"lr": RATE, "lr_decay": (0.0, 0.1), "weight_decay": DECAY, "initial_accumulator_value": (0.0, 0.5)},
     "Adadelta": {"lr": (1.0, 0.1), "rho": (0.9, 0.5), "weight_decay": DECAY},
-    "RMSprop": {"lr": RATE, "alpha": (0.99, 0.7), "weight_decay": DECAY, "momentum": (0.0, 0.6), "centered": (False, True)},
+    "RMSprop": {
+        "lr": RATE,
+        "alpha": (0.99, 0.7),
+        "weight_decay": DECAY,
+        "momentum": (0.0, 0.6),
+        "centered": (False, True),
+    },
     "Rprop": {"lr": RATE, "etas": ((0.5, 1.2), (0.3, 1.5))},
     "ASGD": {"lr": RATE, "lambd": (1e-4, 0.1), "alpha": (0.75, 0.5), "t0": (1e6, 2), "weight_decay": DECAY},
 }
 SCHEDULES: dict[str, tuple[Any, ...]] = {
-    "StepLR": (2, 0.5), "ExponentialLR": (0.9,), "CosineAnnealingLR": (3,), "LinearLR": (0.3, 1.0, 3),
-    "PolynomialLR": (4, 2.0), "ConstantLR": (0.5, 2), "MultiStepLR": ([1, 3], 0.3), "CosineAnnealingWarmRestarts": (2,),
+    "StepLR": (2, 0.5),
+    "ExponentialLR": (0.9,),
+    "CosineAnnealingLR": (3,),
+    "LinearLR": (0.3, 1.0, 3),
+    "PolynomialLR": (4, 2.0),
+    "ConstantLR": (0.5, 2),
+    "MultiStepLR": ([1, 3], 0.3),
+    "CosineAnnealingWarmRestarts": (2,),
 }
 
 
@@ -64,17 +94,22 @@ class Optimizers:
             text = f"optim.{name}({[*shapes]}, {options}), {dtype}, schedule {schedule}"
             self.tally.failures.append(Failure(self.name, self.tally.seed, number, found, text))
 
-    def differs(self, draw: Draw, name: str, options: dict[str, Any], dtype: str, shapes: list[Any],
-                schedule: str | None) -> str | None:
+    def differs(
+        self, draw: Draw, name: str, options: dict[str, Any], dtype: str, shapes: list[Any], schedule: str | None
+    ) -> str | None:
         arrays = [draw.values(s, dtype, "smooth") for s in shapes]
         ours = [tl.tensor(a, device=self.device, requires_grad=True) for a in arrays]
         theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
         split = draw.int(1, len(shapes)) if draw.chance(0.4) else len(shapes)
         steppers = []
         for library, params in ((tl, ours), (torch, theirs)):
-            groups: Any = params if split == len(params) else [{"params": params[:split]}, {"params": params[split:], "lr": 0.03}]
+            groups: Any = (
+                params if split == len(params) else [{"params": params[:split]}, {"params": params[split:], "lr": 0.03}]
+            )
             optimizer = getattr(library.optim, name)(groups, **options)
-            scheduler = getattr(library.optim.lr_scheduler, schedule)(optimizer, *SCHEDULES[schedule]) if schedule else None
+            scheduler = (
+                getattr(library.optim.lr_scheduler, schedule)(optimizer, *SCHEDULES[schedule]) if schedule else None
+            )
             steppers.append((optimizer, scheduler))
         for step in range(draw.int(1, 6)):
             for p, q in zip(ours, theirs, strict=True):

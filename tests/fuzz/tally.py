@@ -45,17 +45,28 @@ class Tally:
         self.arrays += count
 
     def as_json(self) -> dict[str, Any]:
-        return {"generator": self.generator, "seed": self.seed, "cases": self.cases, "arrays": self.arrays,
-                "gradients": self.gradients, "second_derivatives": self.second,
-                "seconds": round(time.perf_counter() - self.started, 1), "functions": len(self.calls),
-                "calls": dict(sorted(self.calls.items())), "outcomes": dict(self.outcomes),
-                "excused": dict(self.excused), "failures": [str(f) for f in self.failures]}
+        return {
+            "generator": self.generator,
+            "seed": self.seed,
+            "cases": self.cases,
+            "arrays": self.arrays,
+            "gradients": self.gradients,
+            "second_derivatives": self.second,
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "functions": len(self.calls),
+            "calls": dict(sorted(self.calls.items())),
+            "outcomes": dict(self.outcomes),
+            "excused": dict(self.excused),
+            "failures": [str(f) for f in self.failures],
+        }
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.as_json(), indent=1))
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self.started
-        return (f"{self.generator} seed {self.seed}: {self.cases} cases, {self.arrays} arrays compared "
-                f"({self.gradients} gradients, {self.second} second derivatives) in {seconds:.0f} s "
-                f"({self.arrays / max(seconds, 1e-9):.0f}/s), {len(self.calls)} functions, {len(self.failures)} failures")
+        return (
+            f"{self.generator} seed {self.seed}: {self.cases} cases, {self.arrays} arrays compared "
+            f"({self.gradients} gradients, {self.second} second derivatives) in {seconds:.0f} s "
+            f"({self.arrays / max(seconds, 1e-9):.0f}/s), {len(self.calls)} functions, {len(self.failures)} failures"
+        )
