@@ -114,3 +114,9 @@ def test_inner_of_no_features_is_zero() -> None:
 def test_the_covariance_of_one_row_is_a_number() -> None:
     assert tl.cov(tl.tensor([[1.0, 3.0]])).shape == tl.corrcoef(tl.tensor([[1.0, 3.0]])).shape == ()
     assert tl.cov(tl.tensor([[1.0, 3.0]])).item() == 2.0
+
+
+def test_multi_margin_loss_has_derivative_0_at_its_corner() -> None:
+    x = leaf(-0.5, 0.0)
+    F.multi_margin_loss(x, tl.tensor(1), margin=0.5).backward()
+    assert x.grad is not None and x.grad.tolist() == [0.0, 0.0]

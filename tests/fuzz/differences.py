@@ -78,6 +78,18 @@ DIFFERENCES: tuple[Difference, ...] = (
         subnormal,
     ),
     Difference(
+        "NaN is beyond no margin for PyTorch; here it is in the sum",
+        "nn.functional.multi_margin_loss",
+        "value",
+        with_nan,
+    ),
+    Difference(
+        "the power of -0 below 0 is inf; PyTorch's root of 16-bit floats keeps the sign of the zero",
+        "pow Tensor.pow_ Tensor.__pow__",
+        "gradient second",
+        tied,
+    ),
+    Difference(
         "PyTorch has no kernel for the dtype",
         "*",
         "accepted",

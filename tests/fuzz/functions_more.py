@@ -188,6 +188,7 @@ def loss(d: Draw, name: str) -> Call:
         args, kwargs = (x, y, signs(d, (n,), dtype)), kwargs | margin
     elif short == "triplet_margin_loss":
         args, kwargs = (x, y, d.leaf((n, c), dtype)), kwargs | margin | {"swap": d.chance(0.4), "p": d.pick((2.0, 1.0))}
+        kwargs["margin"] = max(kwargs["margin"], 0.3)
     elif short == "multi_margin_loss":
         args, kwargs = (x, d.index((n,), c, 0.0)), kwargs | margin | {"p": d.pick((1, 2))}
     elif short == "multilabel_soft_margin_loss":
