@@ -254,6 +254,18 @@ def meta_learning() -> None:
         update(optimizer, ((x @ fast[0] + fast[1]).tanh() @ fast[2] - y).square().mean())
 
 
+def two_optimizers() -> None:
+    """One for the matrices, one for the rest."""
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    optimizers = (optim.Muon([p for p in model.parameters() if p.ndim == 2], lr=0.02),
+                  optim.AdamW([p for p in model.parameters() if p.ndim == 1], lr=1e-3))
+    for _ in range(STEPS):
+        model.zero_grad()
+        F.cross_entropy(model(tl.randn(32, 10)), tl.randint(0, 3, (32,))).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
 def evaluation_only() -> None:
     """No training at all, and without no_grad."""
     model = nn.Sequential(nn.Linear(10, 16), nn.Dropout(0.5), nn.Linear(16, 3)).eval()
@@ -265,4 +277,4 @@ def evaluation_only() -> None:
 
 PROGRAMS = (convolutions, variational_autoencoder, contrastive, diffusion, physics, policy_gradient, adapters,
             distillation, mixture_of_experts, mixture_density, siamese, tasks, recurrent_cells, embeddings,
-            steps_backwards, meta_learning, evaluation_only)
+            steps_backwards, meta_learning, two_optimizers, evaluation_only)

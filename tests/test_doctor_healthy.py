@@ -23,6 +23,9 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "rmsprop": lambda p: optim.RMSprop(p, lr=1e-3),
     "lion": lambda p: optim.Lion(p, lr=1e-4),
     "adagrad": lambda p: optim.Adagrad(p, lr=1e-2),
+    **{f"default {cls.__name__}": lambda p, cls=cls: cls(p)
+       for cls in (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adadelta,
+                   optim.Adagrad, optim.ASGD, optim.RMSprop, optim.Rprop)},
 }
 
 

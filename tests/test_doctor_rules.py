@@ -84,6 +84,11 @@ def test_several_labels_for_cross_entropy() -> None:
     assert "F.cross_entropy(p, labels)" in line_of(found)
 
 
+def test_samples_without_any_label_are_left_out_on_purpose() -> None:
+    labels = tl.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]] * 32)
+    assert not len(train(mlp(), lambda p, y: F.cross_entropy(p, labels)))
+
+
 def test_one_class() -> None:
     report = train(mlp(outputs=1), lambda p, y: F.cross_entropy(p, y * 0))
     found = report.of("one-class")[0]
@@ -335,7 +340,7 @@ def test_evaluation_in_train_mode(judged_by: str, training: bool) -> None:
         assert not len(d.report), d.report
         return
     found = only(d.report, "train-while-evaluating")
-    assert "model.eval()" in found.fix and "1 (Dropout)" in found.seen
+    assert "model.eval()" in found.fix and "1 (Dropout) changes what it predicts." in found.seen
     assert ("argmax" if judged_by == "argmax" else "F.cross_entropy") in line_of(found)
 
 

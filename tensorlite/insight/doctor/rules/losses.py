@@ -109,7 +109,7 @@ class ProbabilityRange(Rule):
     def _distribution(self, call: LossCall) -> None:
         target = values(call.target)
         sums = target.sum(1 if target.ndim > 1 else 0)
-        off = np.abs(sums - 1.0) > ROUNDING
+        off = (np.abs(sums - 1.0) > ROUNDING) & (np.abs(sums) > ROUNDING)  # a row of zeros leaves a sample out
         if target.ndim > 1 and (off.any() or target.min() < -ROUNDING):
             self.say(f"cross_entropy was given a floating target, which holds probabilities of the classes and adds up "
                      f"to 1 for each sample; {int(off.sum())} of {off.size} samples do not, the sums go from "

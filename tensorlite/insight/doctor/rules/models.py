@@ -96,8 +96,9 @@ class TrainWhileEvaluating(Rule):
             self._report(known[1], known[2], call.name, call.place)
 
     def _report(self, root: Root, parts: list[str], use: str, place: Place) -> None:
+        learns = ", and BatchNorm learns from the test data" if any("BatchNorm" in part for part in parts) else ""
         self.say(f"{root.label} was in train mode when its output went into {use} under no_grad: {_listed(parts)} "
-                 "changes what it predicts, and BatchNorm learns from the test data.",
+                 f"{'changes' if len(parts) == 1 else 'change'} what it predicts{learns}.",
                  "call model.eval() before the evaluation, and model.train() after it.", place, about=root.label)
 
 
