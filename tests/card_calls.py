@@ -40,7 +40,6 @@ PAIRS = {"x1": some(3, 4), "x2": some(3, 4)}
 
 # of ops, where the card has a derivative
 OPS: dict[str, list[dict[str, Any]]] = {
-    "lerp": [{"x": X, "end": some(3, 4), "weight": some(4)}],
     "addcmul": [{"x": X, "a": some(4), "b": some(3, 1), "value": 3.0}],
     "addcdiv": [{"x": X, "a": some(4), "b": some(3, 1, low=0.5), "value": 3.0}],
     "logsigmoid": [{"x": WIDE}],

@@ -28,6 +28,11 @@ CARDS = (
          "It is computed as -(g·(x/y))/y, which overflows later than y² does.", shapes=_TWO),
     Card("floor_divide", "floor(x/y)", {"x": "0*g", "y": "0*g"}, _STEP, subgradient="0 at the jumps", shapes=_TWO,
          dtypes="integers stay integers; an integer divided by 0 raises ArgumentError"),
+    Card("div_trunc", "trunc(x/y)", {"x": "0*g", "y": "0*g"}, _STEP, subgradient="0 at the jumps", shapes=_TWO),
+    Card("lerp", "x + weight*(end - x)", {"x": "g*(1 - weight)", "end": "g*weight", "weight": "g*(end - x)"},
+         "The point at `weight` of the way from x to end: linear in both, and in the weight.\n"
+         "With the weight held fixed x has the factor 1 - weight and end the factor weight.",
+         shapes="x, end and weight broadcast", dtypes="floating only"),
     Card("remainder", "x - y*floor(x/y)", {"x": "g", "y": "-g*floor(x/y)"},
          "⌊x/y⌋ is constant between its jumps, so what is left is x - k·y with a fixed k = ⌊x/y⌋:\n"
          "slope 1 in x, slope -k in y.", subgradient="at the jumps that of the side where x/y is larger", shapes=_TWO),

@@ -24,9 +24,6 @@ def composed(name: str, formula: str, made_of: str, derivation: str, derivatives
 _MATMUL = "matmul for these dimensions: see its card."
 CARDS = (
     # arithmetic
-    composed("lerp", "x + weight*(end - x)", "add mul sub",
-             "The point at `weight` of the way from x to end: it is linear in both, and in the weight.",
-             {"x": "g*(1 - weight)", "end": "g*weight", "weight": "g*(end - x)"}),
     composed("addcmul", "x + value*a*b", "add mul", "A sum of x and a product; see add and mul.",
              {"x": "g", "a": "value*g*b", "b": "value*g*a"}),
     composed("addcdiv", "x + value*a/b", "add div", "A sum of x and a quotient; see add and div.",
@@ -79,7 +76,7 @@ CARDS = (
     composed("min", "the smallest element; of a dimension with its index; of two tensors elementwise",
              "amin index reshape minimum", "See amin for all elements, minimum for two tensors.\n" + _INDEXED,
              subgradient="ties: equal shares without dim; with dim all to the returned index"),
-    composed("median", "the lower median", "index reshape slice where", _INDEXED),
+    composed("median", "the lower median", "amax index reshape slice where", _INDEXED),
     composed("kthvalue", "the k-th smallest", "contiguous index reshape slice", _INDEXED),
     composed("sort", "x in order", "index", _INDEXED + "\nA permutation: every element gets the g of its new place."),
     composed("topk", "the k largest or smallest", "contiguous index slice", _INDEXED),

@@ -48,7 +48,7 @@ CARDS = (
     composed("std_mean", "standard deviation and mean", "std mean", "See std and mean; both gradients add up."),
     composed("msort", "x in order along the first dimension", "index", "A permutation: g goes back; see sort."),
     composed("quantile", "the values below which a share q of the elements lies",
-             "add cast ceil contiguous expand floor index mul permute reshape round sub where",
+             "add cast ceil contiguous expand floor index lerp mul permute reshape round sub where",
              "Between two neighbours in order it is a weighted mean of both: they get g times their weights."),
     composed("cov", "(x - mean)(x - mean)ᵀ/(n - correction)", "mean sub matmul div permute reshape",
              "With d = x - mean: ∂L/∂d = (g + gᵀ) d/(n - correction); the mean of d is 0, so nothing goes through it."),
