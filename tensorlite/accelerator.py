@@ -16,8 +16,8 @@ def is_available() -> bool:
     return cuda.is_available()
 
 
-def current_accelerator() -> Device | None:
-    """The GPU that "cuda" means in this thread, or None."""
+def current_accelerator(check_available: bool = False) -> Device | None:
+    """The GPU that "cuda" means in this thread, or None; here that is checked always."""
     return Device("cuda", cuda.current_device()) if cuda.is_available() else None
 
 

@@ -21,6 +21,7 @@ Attributes = dict[str, "Value"]
 
 # Attributes that are Tensors: of Tensors, and of layers.
 TENSORS: Final = frozenset({"T", "mT", "data", "grad", "real", "weight", "bias"})
+PLAIN: Final = ("bool", "float", "int", "np.ndarray", "str")  # as they are annotated
 LITERALS: Final = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp,
                    ast.SetComp, ast.GeneratorExp, ast.Lambda)
 
@@ -85,7 +86,9 @@ def base_of(path: str) -> str:
 
 def member(owner: Value, attribute: str) -> Value:
     """What `owner.attribute` is."""
-    if owner is None or isinstance(owner, Foreign):
+    if owner is None:  # whatever has one of these, it gives no Tensor
+        return Foreign() if attribute in ("item", "numpy", "tolist") else None
+    if isinstance(owner, Foreign):
         return owner
     if owner.attributes is not None and attribute in owner.attributes:
         return owner.attributes[attribute]
@@ -127,6 +130,8 @@ def _returned(path: str, owner: Object | None) -> Value:
     returned = getattr(inspect.unwrap(found), "__annotations__", {}).get("return")
     if returned == "Tensor":
         return TENSOR
+    if returned in PLAIN or path in ("torch.Tensor.item", "torch.Tensor.tolist"):
+        return Foreign()
     return owner if returned in ("Self", "Module") else None
 
 

@@ -22,6 +22,7 @@ from .served_arguments import SERVED, takes_served
 from .stand_ins import stands_in
 
 SAME, DIFFERENT, MISSING = "same", "different", "missing"
+_NUMPY: Final = {"axis": "dim", "keepdims": "keepdim"}  # which reductions take as torch's do
 _ORDER: Final = (MISSING, DIFFERENT, SAME)
 
 
@@ -138,7 +139,7 @@ def _not_taken(use: Use) -> Iterator[str]:
         parameters = parameters[1:]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         taken = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        yield from (name for name in use.keywords if name not in taken)
+        yield from (name for name in use.keywords if _NUMPY.get(name, name) not in taken)
     by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if use.arguments is not None and use.arguments > len(by_place):
         if not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):

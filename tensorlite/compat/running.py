@@ -80,7 +80,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextmanager
 def serving() -> Iterator[None]:
-    """Within the block, imports of torch are served by tensorlite. Raises RuntimeError where torch is loaded already.
+    """Within the block, imports of torch are served by tensorlite. torch itself, where it is loaded, is put aside.
 
     >>> from tensorlite.compat import serving
     >>> with serving():
@@ -88,17 +88,21 @@ def serving() -> Iterator[None]:
     ...     torch.nn.functional.relu(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    loaded = sys.modules.get("torch")
-    if loaded is not None and not isinstance(loaded, Served):
-        raise RuntimeError("torch itself is loaded in this process; begin a new one")
+    loaded = _taken_out()
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name, module in sys.modules.items() if isinstance(module, Served)]:
-            del sys.modules[name]
+        _taken_out()
+        sys.modules.update(loaded)
+
+
+def _taken_out() -> dict[str, types.ModuleType]:
+    """The modules below those that are served, which Python now takes for not loaded."""
+    names = [name for name in sys.modules if name.partition(".")[0] in _SERVED]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def run(path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> dict[str, Any]:

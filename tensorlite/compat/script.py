@@ -89,7 +89,7 @@ class _Reader(ast.NodeVisitor):
             for part in target.elts:
                 self.bind(part, None)
         elif isinstance(target, ast.Attribute | ast.Subscript | ast.Starred):
-            owner = self.value_of(target.value)
+            owner = self.owner_of(target.value)
             if isinstance(target, ast.Attribute):
                 self.note(owner, target)
                 if isinstance(owner, Object) and owner.attributes is not None:
@@ -217,14 +217,15 @@ class _Reader(ast.NodeVisitor):
 
     def attribute(self, node: ast.Attribute, inner: bool = False, call: ast.Call | None = None) -> Value:
         """An attribute; of a chain such as torch.nn.Linear only the longest form is a use, not what is `inner`."""
-        if isinstance(node.value, ast.Attribute):
-            owner = self.attribute(node.value, inner=True)
-        else:
-            owner = self.value_of(node.value)
+        owner = self.owner_of(node.value)
         value = member(owner, node.attr)
         if not (inner and isinstance(owner, Name) and owner.attributes is None):
             self.note(owner, node, call)
         return value
+
+    def owner_of(self, node: ast.expr) -> Value:
+        """What an attribute is taken of."""
+        return self.attribute(node, inner=True) if isinstance(node, ast.Attribute) else self.value_of(node)
 
     def note(self, owner: Value, node: ast.Attribute, call: ast.Call | None = None) -> None:
         """Note an attribute, if it is one of torch's."""
