@@ -10,6 +10,7 @@ but never so far that a wrong formula would pass.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,13 @@ def array_of(tensor: Any) -> np.ndarray:
     if tensor.itemsize == 2 and tensor.is_floating_point():
         tensor = tensor.float()
     return tensor.numpy(force=True)  # type: ignore[no-any-return]
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, relative to 1 or the largest element."""
+    with np.errstate(invalid="ignore"):
+        found = np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)
+    return float(found / max(1.0, np.abs(b).max(initial=0.0))) if np.isfinite(found) else math.inf
 
 
 def worst(a: np.ndarray, b: np.ndarray) -> str:

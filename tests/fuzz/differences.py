@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ from fuzz.calls import FLOATS, Call
 
 
 class Disagreement(Exception):
-    """A difference between the libraries: its kind, and what was found."""
+    """A difference between the libraries: its kind, what was found, and how far apart two arrays are, relative to 1 or
+    their largest element."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, apart: float = math.inf) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.apart = kind, apart
 
     def __str__(self) -> str:
         return f"{self.kind}: {super().__str__()}"
@@ -21,12 +23,13 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Difference:
-    """Functions, the kinds of disagreement that are meant, on which calls, and why."""
+    """Functions, the kinds of disagreement that are meant, on which calls, how far, and why."""
 
     reason: str
     names: str
     kinds: str
     when: Callable[[Call, str], bool] = lambda call, message: True
+    within: float = math.inf
 
 
 def saying(*parts: str) -> Callable[[Call, str], bool]:
@@ -74,7 +77,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "compiled derivatives, softmax, losses and norms take subnormal numbers for 0 (docs/cpu.md)",
         "*",
-        "value gradient second",
+        "gradient second",
         subnormal,
     ),
     Difference(
@@ -121,6 +124,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "PyTorch keeps 1/6 in float32, and 1/alpha of celu",
         "nn.functional.hardsigmoid nn.functional.celu nn.functional.hardswish nn.functional.elu nn.functional.selu",
         "gradient second",
+        within=1e-6,
     ),
     Difference(
         "second derivatives at corners are those of either side",
@@ -164,6 +168,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "nn.functional.pairwise_distance nn.functional.cosine_similarity",
         "second",
         tied,
+        within=1e-6,
     ),
     Difference(
         "16-bit floats meet integers as 16-bit floats, which integers overflow; PyTorch's meet in float32",
@@ -183,12 +188,17 @@ DIFFERENCES: tuple[Difference, ...] = (
         "gradient second",
         empty,
     ),
-    Difference("PyTorch's derivative divides by p(1-p) + 1e-12", "nn.functional.binary_cross_entropy", "second"),
+    Difference(
+        "PyTorch's derivative divides by p(1-p) + 1e-12",
+        "nn.functional.binary_cross_entropy",
+        "second",
+        within=1e-5,
+    ),
     Difference("any and all are bool; PyTorch's of uint8 are uint8", "all any", "dtype", whole),
     Difference(
         "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
         "addmm",
-        "dtype",
+        "dtype refused",
         whole,
     ),
     Difference(
@@ -214,6 +224,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "add sub subtract Tensor.index_add_ index_add square",
         "refused",
         lambda call, message: any(leaf.dtype == "bool" for leaf in call.leaves()),
+    ),
+    Difference(
+        "what no index names takes no part in scatter_reduce; PyTorch derives by it where it equals a result",
+        "scatter_reduce Tensor.scatter_reduce_",
+        "gradient second",
+        lambda call, message: call.leaves()[1].shape != call.leaves()[2].shape,
     ),
     Difference("lerp is of floats", "lerp Tensor.lerp_", "refused", whole),
     Difference(
@@ -281,12 +297,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
         "addmm",
-        "refused",
-        whole,
-    ),
-    Difference(
-        "a float factor makes integers floats; PyTorch rounds it to an integer, or takes it for one",
-        "addmm",
         "accepted",
         saying("can't be cast"),
     ),
@@ -331,6 +341,7 @@ def difference_of(call: Call, found: Disagreement) -> str | None:
         if (
             (d.names == "*" or call.name in d.names.split())
             and found.kind in d.kinds.split()
+            and found.apart <= d.within
             and d.when(call, str(found))
         ):
             return d.reason

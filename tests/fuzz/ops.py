@@ -11,7 +11,7 @@ import torch
 
 import tensorlite as tl
 from fuzz.calls import FLOATS, PLAIN, Call, Leaf
-from fuzz.compare import EPSILON, agree, array_of, dtype_of, excusable, worst
+from fuzz.compare import EPSILON, agree, apart, array_of, dtype_of, excusable, worst
 from fuzz.derive import Derived, differentiate, is_tensor, ours, theirs
 from fuzz.differences import Disagreement, difference_of
 from fuzz.draw import Draw
@@ -133,7 +133,7 @@ class Examination:
             return
         dtype = self._coarsest(dtype_of(b))
         if dtype not in EPSILON:
-            raise Disagreement(kind, f"{what}: {worst(x, y)}")
+            raise Disagreement(kind, f"{what}: {worst(x, y)}", apart(x, y))
         if part != "results":
             unknown = np.isnan(y)
             if unknown.any():  # ours may know better
@@ -149,7 +149,7 @@ class Examination:
             if excusable(x, y, truth, moved, dtype, least):
                 self.tally.outcomes["second opinion"] += 1
                 return
-        raise Disagreement(kind, f"{what}: {worst(x, y)}")
+        raise Disagreement(kind, f"{what}: {worst(x, y)}", apart(x, y))
 
     def _coarsest(self, dtype: str) -> str:
         """The dtype in which rounding happened: that of the result, or of a leaf that is narrower."""
