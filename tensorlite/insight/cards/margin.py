@@ -40,7 +40,7 @@ CARDS = (
              "binary_cross_entropy_with_logits mul mean sum",
              "See binary_cross_entropy_with_logits: δ = (σ(x) - t)/(N·C)."),
     composed("multi_margin_loss", "Σ max(0, margin - x_y + x_j)ᵖ over classes j ≠ y, over C",
-             "index add sub clamp mul reshape sum mean where",
+             "index add sub relu mul reshape sum mean where",
              _HINGE + "\nx_j gets +1/C for each violation, x_y the negative sum."),
     composed("cosine_embedding_loss", "1 - cos for target 1, max(0, cos - margin) for -1",
              "cosine_similarity add sub clamp where mean sum", "See cosine_similarity. " + _HINGE),
