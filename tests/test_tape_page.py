@@ -37,10 +37,13 @@ new MutationObserver(note).observe(document.documentElement, {attributes: true, 
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
+def driver(request: pytest.FixtureRequest) -> Iterator[Any]:
     running = pictures.browser()
     if running is None:
-        pytest.skip("chromium, chromedriver or selenium is missing: the page of the tape is NOT tested")
+        missing = "chromium, chromedriver or selenium is missing: the page of the tape is NOT tested"
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\n{missing}")
+        pytest.skip(missing)
     running.set_script_timeout(60)
     yield running
     running.quit()

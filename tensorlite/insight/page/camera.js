@@ -1,5 +1,6 @@
 // Which part of the picture is in sight: pan by dragging, zoom by wheel, pinch or buttons, and a map of the whole.
 
+const LEGEND = 36; // the height of the legend below, which covers no card at first
 const ZOOM = { least: 0.04, most: 3, comfortable: 0.9, readable: 0.66 };
 
 class Camera {
@@ -32,7 +33,8 @@ class Camera {
 
   /** All in sight, if it can be read then; otherwise its beginning, at a size that can be read. */
   fit(whole = false) {
-    const { width, height } = this.size;
+    const { width } = this.size;
+    const height = this.size.height - LEGEND;
     const bounds = this.bounds();
     const all = Math.min(width / bounds.width, height / bounds.height, 1.25);
     const beginning = Math.max(Math.min(ZOOM.comfortable, height / bounds.height), ZOOM.readable);
