@@ -275,7 +275,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         lambda call, message: any(leaf.layout.repeated for leaf in call.leaves()),
     ),
     Difference(
-        "integers are computed as floats; PyTorch's 1 + |x| overflows", "nn.functional.softsign", "value", whole
+        "integers are computed as floats; PyTorch's 1 + abs(x) overflows", "nn.functional.softsign", "value", whole
     ),
     Difference("norm takes any number of dimensions", "norm", "accepted", saying("must be a 2-tuple")),
     Difference(
