@@ -259,6 +259,43 @@ def test_a_loop_without_step_or_backward(backward: bool) -> None:
     assert line_of(found) == "optimizer.zero_grad()"
 
 
+@pytest.mark.parametrize("make, trouble", [
+    (lambda p: optim.Adam(p), True), (lambda p: optim.SGD(p, lr=0.01, momentum=0.9), True),
+    (lambda p: optim.SGD(p, lr=0.01), False)])
+def test_an_optimizer_for_each_step(make: Any, trouble: bool) -> None:
+    model, (x, y) = mlp(), data()
+    with tl.doctor(quiet=True) as d:
+        for _ in range(4):
+            optimizer = make(model.parameters())
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    if not trouble:
+        assert not len(d.report), d.report
+        return
+    found = only(d.report, "new-optimizers")
+    assert "4 optimizers" in found.seen and "once, before the loop" in found.fix
+    assert line_of(found) == "optimizer.step()"
+    stages = [train(model, optimizer=make(model.parameters()), steps=2) for _ in range(3)]
+    assert not any(len(report) for report in stages)
+
+
+def test_an_optimizer_that_is_gone_at_the_end() -> None:
+    model, (x, y) = mlp(), data()
+
+    def epoch() -> None:
+        optimizer = optim.Adam(model.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    with tl.doctor(quiet=True) as d:
+        for _ in range(3):
+            epoch()
+    assert not len(d.report), d.report
+
+
 @pytest.mark.parametrize("total", [0, 0.0, tl.tensor(0.0)])
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_sum_of_losses_with_their_graphs(total: Any, factor: int) -> None:

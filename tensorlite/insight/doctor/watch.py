@@ -61,6 +61,27 @@ class Root:
             yield join(self.label, name), parameter
 
 
+class SeenOptimizer:
+    """An optimizer that took steps: its class, what it holds, and whether it keeps averages. It is not kept alive."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.ref = weakref.ref(optimizer)
+        self.name = type(optimizer).__name__
+        self.steps = 0
+        self.keeps_averages = False
+        self._parameters: list[weakref.ref[Tensor]] = []
+
+    def look(self, optimizer: Optimizer) -> None:
+        """Note what it holds now, after a step."""
+        self._parameters = [weakref.ref(p) for p in parameters_of(optimizer)]
+        self.keeps_averages = any(x.ndim for state in optimizer.state.values() for x in state.values()
+                                  if isinstance(x, Tensor))
+
+    def held(self) -> dict[int, Tensor]:
+        """The parameters that it held and that are still there, by id."""
+        return {id(p): p for ref in self._parameters if (p := ref()) is not None}
+
+
 class RootCall(NamedTuple):
     """A call of a model from outside."""
 
@@ -164,7 +185,8 @@ class Watch:
         self.backwards = 0
         self.hidden = 0  # above 0 nobody listens: in backward, and inside of operations
         self.roots: dict[int, Root] = {}
-        self.optimizers: list[Optimizer] = []
+        self.optimizers: list[SeenOptimizer] = []
+        self._optimizers: dict[int, SeenOptimizer] = {}  # the same, by id
         self.places: weakref.WeakKeyDictionary[Node, Place] = weakref.WeakKeyDictionary()
         self.captured: set[str] = set()  # the names of captured steps that were run as functions
         self.argument: Tensor | None = None  # the first of the model that was called last
@@ -211,6 +233,10 @@ class Watch:
     def models(self) -> list[Root]:
         """The models with parameters that were called with gradients."""
         return [root for root in self.roots.values() if root.recorded and root.has_parameters]
+
+    def held(self) -> dict[int, Tensor]:
+        """The parameters of all optimizers that took a step, by id."""
+        return {key: p for optimizer in self.optimizers for key, p in optimizer.held().items()}
 
     def name_of(self, parameter: Var) -> str:
         """The path of a parameter in its model."""
@@ -281,8 +307,12 @@ class Watch:
             self._root = None
 
     def start_step(self, optimizer: Optimizer, place: Place) -> tuple[Step, list[Any]]:
-        if not any(other is optimizer for other in self.optimizers):
-            self.optimizers.append(optimizer)
+        seen = self._optimizers.get(id(optimizer))
+        if seen is None or seen.ref() is not optimizer:
+            seen = self._optimizers[id(optimizer)] = SeenOptimizer(optimizer)
+            self.optimizers.append(seen)
+        seen.steps += 1
+        seen.look(optimizer)
         step = Step(optimizer, place, parameters_of(optimizer), [])
         self.tell("before_step", step)
         before = [values(p).copy() if p._grad is not None else None for p in step.parameters] if self.is_looking else []
@@ -295,6 +325,7 @@ class Watch:
                 name = names.get(id(p), f"a parameter of shape {tuple(p.shape)}")
                 grad, update = norm(values(p._grad)), norm(values(p) - old)
                 step.changes.append(Change(name, p, grad, norm(old), update))
+        self._optimizers[id(step.optimizer)].look(step.optimizer)
         self.tell("after_step", step)
         self.steps += 1
 

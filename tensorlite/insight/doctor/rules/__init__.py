@@ -8,7 +8,7 @@ from ..watch import Rule
 from .activations import DeadReLU, Saturated, UnnormalisedInput
 from .finite import NotFinite
 from .gradients import Exploding, LearningRate, Vanishing
-from .loop import KeptGraph, NeverStepped, NotShuffled, NoZeroGrad, StepWithoutGradient
+from .loop import KeptGraph, NeverStepped, NewOptimizers, NotShuffled, NoZeroGrad, StepWithoutGradient
 from .losses import (
     ActivationBeforeLoss,
     BatchAsClasses,
@@ -24,7 +24,7 @@ from .models import EvalWhileTraining, NoGradient, NotInOptimizer, SameNeurons, 
 RULES: Final[tuple[type[Rule], ...]] = (
     ActivationBeforeLoss, NoLogProbabilities, ProbabilityRange, OneClass, BatchAsClasses, LossBroadcasts, InitialLoss,
     ConstantOutput,
-    NoZeroGrad, StepWithoutGradient, NeverStepped, KeptGraph, NotShuffled,
+    NoZeroGrad, StepWithoutGradient, NeverStepped, NewOptimizers, KeptGraph, NotShuffled,
     EvalWhileTraining, TrainWhileEvaluating, NoGradient, NotInOptimizer, StaleOptimizer, SameNeurons,
     DeadReLU, Saturated, UnnormalisedInput,
     Vanishing, Exploding, LearningRate, NotFinite,

@@ -133,6 +133,29 @@ class NeverStepped(Rule):
                      "call loss.backward(), then optimizer.step().", self._zeroed[-1])
 
 
+class NewOptimizers(Rule):
+    """An optimizer that is made anew for each step forgets its averages."""
+
+    name = "new-optimizers"
+    OPTIMIZERS: Final = 3  # one for each of a few stages of training is usual, but such a one takes many steps
+
+    def __init__(self, watch: Any) -> None:
+        super().__init__(watch)
+        self._place: Place | None = None
+
+    def after_step(self, step: Step) -> None:
+        self._place = step.place
+
+    def end(self) -> None:
+        single = [seen for seen in self.watch.optimizers if seen.steps == 1 and seen.keeps_averages]
+        shared = Counter(key for seen in single for key in seen.held())
+        most = max(shared.values(), default=0)
+        if most >= self.OPTIMIZERS:
+            self.say(f"{most} optimizers ({single[-1].name}) were made for the same parameters and took one step each: "
+                     "momentum and averages begin at 0 in every step.",
+                     "make the optimizer once, before the loop.", self._place, about="the loop")
+
+
 class KeptGraph(Rule):
     """A running sum of losses that still have their graphs."""
 
@@ -226,8 +249,3 @@ class _Order:
         self._last[number] = self.count
         self.count += 1
         return distance if distance and self._same >= distance else 0
-
-
-def held_by(optimizers: Iterable[Optimizer]) -> dict[int, Tensor]:
-    """The parameters of some optimizers, by id."""
-    return {id(p): p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}

@@ -18,7 +18,6 @@ from ..numbers import MOVES, values
 from ..places import LossCall, Place
 from ..report import ERROR
 from ..watch import OpCall, Root, RootCall, Rule, Step
-from .loop import held_by
 
 _DECISIONS: Final = frozenset({"argmax", "softmax", "log_softmax", "topk"})  # what a finished prediction is read with
 
@@ -132,7 +131,7 @@ class NoGradient(ParametersAndOptimizers):
     name = "no-gradient"
 
     def end(self) -> None:
-        held = held_by(self.watch.optimizers)
+        held = self.watch.held()
         if not self._got:
             return
         for root, parameters in self.trained():
@@ -152,7 +151,7 @@ class NotInOptimizer(ParametersAndOptimizers):
     name = "not-in-optimizer"
 
     def end(self) -> None:
-        held = held_by(self.watch.optimizers)
+        held = self.watch.held()
         if not held or not self.watch.steps:
             return
         for root, parameters in self.trained():
@@ -178,24 +177,24 @@ class StaleOptimizer(ParametersAndOptimizers):
 
     def __init__(self, watch: Any) -> None:
         super().__init__(watch)
-        self._steps: dict[int, Place] = {}
+        self._place: Place | None = None
 
     def before_step(self, step: Step) -> None:
-        self._steps[id(step.optimizer)] = step.place
+        self._place = step.place
 
     def end(self) -> None:
-        held = held_by(self.watch.optimizers)
+        held = self.watch.held()
         for optimizer in self.watch.optimizers:
-            own = held_by([optimizer])
+            own = optimizer.held()
             stale = _without_model(self, own)
             waiting = [name for _, parameters in self.trained() for name, p in parameters.items()
                        if self.got(p) and id(p) not in held]
             if stale and waiting:
-                self.say(f"{len(stale)} of {len(own)} parameters of {type(optimizer).__name__} belong to no model that "
+                self.say(f"{len(stale)} of {len(own)} parameters of {optimizer.name} belong to no model that "
                          f"was called and got no gradient, while {len(waiting)} parameters with gradients are in no "
                          f"optimizer: {_listed(waiting)}. The model, or a layer, was made anew after the optimizer.",
                          "make the optimizer after the model is complete: optimizer = optim.SGD(model.parameters(), "
-                         "...).", self._steps.get(id(optimizer)), about=id(optimizer))
+                         "...).", self._place, about=id(optimizer))
 
 
 class SameNeurons(ParametersAndOptimizers):
