@@ -28,6 +28,7 @@ from case import (
     standardized,
 )
 from cases_attention import attended
+from cases_margins import CUTS, MARGINS
 from cases_norm import MEAN, VAR, affine, channels, over_batch, over_groups, rms
 from cases_pool import largest, mean_of, place, pooled
 
@@ -319,4 +320,4 @@ LOSSES = [
     row("nll_loss", lambda x: F.nll_loss(x, along(x, LABELS)), lambda x: -averaged(picked(x)), (3, 4)),
 ]
 
-FUNCTIONAL = [*ACTIVATIONS, *LINEAR, *NORMS, *POOLING, *RESAMPLING, *LOSSES]
+FUNCTIONAL = [*ACTIVATIONS, *LINEAR, *NORMS, *POOLING, *RESAMPLING, *LOSSES, *MARGINS, *CUTS]

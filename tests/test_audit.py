@@ -93,7 +93,7 @@ def changed(published: dict[str, Any], **fields: Any) -> dict[str, Any]:
     ({}, False, False), ({"forward_ulp": 5, "forward_ulp_of_terms": 5}, True, False),
     ({"forward_ulp": 1e6, "forward_ulp_of_terms": 1e6}, True, True), ({"gradient_error": None}, True, True),
     ({"gradient_error": 0.0}, True, False), ({"double_gradient": "wrong"}, True, True),
-    ({"captured": "differs"}, True, True), ({"parity": {"values": "differs"}}, True, True),
+    ({"captured": "differs"}, True, True), ({"parity": {"differs": "values"}}, True, True),
     ({"forward_ulp": 1e6}, True, False),  # strictly worse where terms cancel, but not in units of the terms
 ])
 def test_what_is_a_difference(published: dict[str, Any], fields: dict[str, Any], here: bool, elsewhere: bool) -> None:

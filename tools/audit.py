@@ -68,7 +68,10 @@ class Op:
         if device == "cuda:sim":
             like = devices.listed_like(ran)
             row["instances"] = [len(ran & like), len(like)]
-        row["denormal"] = value.denormal
+        if not (value.exact and slope.exact):
+            row["reference"] = "float64"
+        if value.denormal:
+            row["denormal"] = True
         row["note"] = reasons.note(row)
         return row
 

@@ -134,7 +134,8 @@ def forward(case: Case, dtype: DType, device: str, references: References) -> Fi
 def see_all(figure: Figure, x: tl.Tensor, reference: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
     values = numbers(x).reshape(-1)
     if not x.dtype.is_floating_point:
-        wrong = int((values != reference.reshape(-1).astype(values.dtype)).sum())
+        with np.errstate(invalid="ignore"):  # NaN as an integer
+            wrong = int((values != wide(reference.reshape(-1).astype(x.dtype.numpy))).sum())
         figure.see((math.inf if wrong else 0.0,) * 2, f"{wrong} differ")
         return
     shape = limits(x.dtype)

@@ -10,10 +10,12 @@ import cases
 import cases_attention
 import cases_conv
 import cases_functional
+import cases_margins
 import cases_norm
 import cases_pool
 import cases_recurrent
 import cases_selecting
+import cases_statistics
 
 from auditing import reasons
 from auditing.record import ROOT
@@ -21,15 +23,16 @@ from auditing.record import ROOT
 FILE = ROOT / "docs" / "audit.md"
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 FAMILIES = {
-    "Elementwise": cases.ELEMENTWISE, "Activations": [*cases.ACTIVATIONS, *cases_functional.ACTIVATIONS],
-    "Comparison and logic": cases.LOGIC, "Reductions and scans": cases.REDUCTIONS,
+    "Elementwise": cases.ELEMENTWISE,
+    "Activations": [*cases.ACTIVATIONS, *cases_functional.ACTIVATIONS, *cases_margins.CUTS],
+    "Comparison and logic": cases.LOGIC, "Reductions and scans": [*cases.REDUCTIONS, *cases_statistics.STATISTICS],
     "Shapes and movement": cases.MOVEMENT,
     "Products": [*cases.PRODUCTS, *cases.FUSED, *cases_functional.LINEAR],
     "Indexing and order": [*cases.INDEXING, *cases_selecting.SELECTING], "Attention": cases_attention.ATTENTION,
     "Convolution": cases_conv.CONVOLUTIONS, "Normalisation": [*cases_norm.NORMS, *cases_functional.NORMS],
     "Pooling": [*cases_pool.POOLING, *cases_functional.POOLING],
     "Windows and resampling": [*cases_pool.WINDOWS, *cases_functional.RESAMPLING],
-    "Recurrent": cases_recurrent.RECURRENT, "Losses": cases_functional.LOSSES,
+    "Recurrent": cases_recurrent.RECURRENT, "Losses": [*cases_functional.LOSSES, *cases_margins.MARGINS],
 }
 OTHERS = "Others"
 Row = dict[str, Any]
@@ -136,10 +139,9 @@ def _short(figure: float) -> str:
 
 
 def _parity(rows: list[Row]) -> str:
-    found = [row["parity"] for row in rows if row["parity"] is not None]
-    if not found:
+    if all(row["parity"] is None for row in rows):
         return "-"
-    aspects = sorted({aspect for outcome in found for aspect, what in outcome.items() if what == "differs"})
+    aspects = sorted({aspect for row in rows for aspect in reasons.differing(row)})
     return ", ".join(aspects) if aspects else "same"
 
 

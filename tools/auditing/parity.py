@@ -252,12 +252,14 @@ def parity(beside: Beside, device: str) -> dict[str, str] | None:
 
 
 def combined(found: list[dict[str, str] | None]) -> dict[str, str] | None:
-    """What holds for an op, of whose rows this was found: per aspect the worst."""
+    """What holds for an op, of whose rows this was found: per outcome the aspects of which it is the worst."""
     present = [outcomes for outcomes in found if outcomes is not None]
-    if not present:
-        return None
-    return {aspect: max((o[aspect] for o in present if aspect in o), key=_SEVERITY.index) for aspect in ASPECTS
-            if any(aspect in o for o in present)}
+    grouped: dict[str, list[str]] = {}
+    for aspect in ASPECTS:
+        seen = [outcomes[aspect] for outcomes in present if aspect in outcomes]
+        if seen:
+            grouped.setdefault(max(seen, key=_SEVERITY.index), []).append(aspect)
+    return {outcome: " ".join(aspects) for outcome, aspects in grouped.items()} or None
 
 
 def _compared(beside: Beside, arrays: list[np.ndarray], answer: Answer | None, device: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from tensorlite.backends import host
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "tensorlite" / "insight" / "audit.json"
 ROUNDING = 1e-9  # of the figures themselves
-GRADES = (0.0, 0.5, *[m * 10**e for e in range(16) for m in (1, 2, 5)])
+GRADES = (0.0, 0.5, *[float(m * 10**e) for e in range(16) for m in (1, 2, 5)])
 GRADED = ("forward_ulp", "forward_ulp_of_terms", "gradient_error")
 
 
@@ -28,7 +28,7 @@ def grade(figure: float) -> float | None:
     """The smallest grade that is not below a figure; None for what is beyond all of them.
 
     >>> [grade(x) for x in (0.0, 1e-3, 0.5, 0.51, 3.0, 1e300)]
-    [0.0, 0.5, 0.5, 1, 5, None]
+    [0.0, 0.5, 0.5, 1.0, 5.0, None]
     """
     return next((g for g in GRADES if figure <= g + ROUNDING), None)
 

@@ -19,16 +19,18 @@ NO_OPERATIONS = {
         full_like linspace logspace ones ones_like tensor tril_indices triu_indices zeros zeros_like new_empty new_full
         new_ones new_tensor new_zeros bernoulli multinomial normal rand rand_like randint randint_like randn randn_like
         randperm""",
-    "draws random numbers into a tensor": "bernoulli_ exponential_ normal_ random_ uniform_",
+    "draws random numbers, by tests of their distribution": """bernoulli_ exponential_ normal_ random_ uniform_
+        gumbel_softmax""",
     "asks or says something about a tensor": """data_ptr dim element_size is_contiguous is_floating_point is_pinned
         numel nelement size stride item numpy tolist backward detach detach_ register_hook requires_grad_
-        retain_grad""",
+        retain_grad is_tensor is_nonzero
+        tape backward_steps""",
     "moves it, with another dtype by `to` (op cast)": """bfloat16 bool cpu cuda double float half int long pin_memory
         short to type type_as""",
     "writes values, which `setitem` and `clone` do": "copy_ fill_ zero_",
     "takes the shape of another tensor (ops expand, reshape and view)": "expand_as reshape_as view_as",
     "always raises": "imag",
-    "no function of tensors": """as_device capture device get_autocast_dtype get_default_dtype initial_seed
+    "no function of tensors": """as_device can_cast capture device get_autocast_dtype get_default_dtype initial_seed
         get_float32_matmul_precision get_rng_state is_autocast_enabled is_grad_enabled load load_checkpoint manual_seed
         promote_types save save_checkpoint seed set_default_dtype set_float32_matmul_precision set_rng_state""",
 }
