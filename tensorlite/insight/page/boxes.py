@@ -33,12 +33,12 @@ class Box:
     items: list[Box | int] = field(default_factory=list)  # boxes, and operations by number
 
     def name(self, outer: str) -> str:
-        """What stands on the box, inside a box with the path `outer`."""
+        """What stands on the box, inside a box with the path `outer`; "" for a repetition of operations."""
         if self.kind == MODULE:
             return self.path.removeprefix(f"{outer}.") if outer else self.path
         inner = [item.name(self.path) for item in self.items if isinstance(item, Box)]
         if not inner:
-            return "operations"
+            return ""
         first, last = inner[0], inner[-1]
         if self.kind == TURN or first == last:
             return first
@@ -157,7 +157,7 @@ class _Folding:
 
 
 def _repeated(run: list[Box | int], period: int, path: str) -> Box:
-    if period == 1 and isinstance(run[0], Box):
+    if period == 1:
         return Box(path, REPEAT, run)
     turns = [Box(path, TURN, run[i:i + period]) for i in range(0, len(run), period)]
     return Box(path, REPEAT, list(turns))

@@ -38,7 +38,7 @@ const textWidth = (text, scale = 1) => text.length * CHARACTER * scale;
 function sizeOf(item) {
   if (item.isBox) {
     const card = boxCard(item);
-    const badge = item.kind === "repeat" ? 44 : 0;
+    const badge = item.kind === "repeat" ? textWidth(`×${item.count}`) + 36 : 0;
     const widest = Math.max(textWidth(card.heading, 1.05) + badge, textWidth(card.type, 0.9), ...card.counts.map((t) => textWidth(t, 0.9)));
     return { width: Math.max(130, widest + 2 * CARD.padding), height: 34 + LINE * (card.counts.length + (card.type ? 1 : 0)) };
   }

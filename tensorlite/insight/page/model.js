@@ -18,6 +18,7 @@ class Model {
     for (const node of this.nodes) this.#connect(node);
     for (const node of this.nodes) node.passesOn = passesOn(node);
     for (const box of this.boxes) box.children.sort((a, b) => first(a) - first(b));
+    for (const box of this.boxes.slice(1)) box.name ??= operationsIn(box);
     this.#openWhatFits();
   }
 
@@ -109,6 +110,13 @@ class Model {
 }
 
 const first = (item) => (item.isBox ? item.nodes[0].index : item.index);
+
+/** A name for repeated operations without modules: those of the first repetition, as in "matmul, add, tanh". */
+function operationsIn(box) {
+  const inner = box.kind === "repeat" ? box.children[0] : box;
+  const named = (inner.nodes ?? [inner]).filter((node) => node.kind === "op" && !node.minor);
+  return [...new Set(named.map((node) => node.op))].join(", ") || "reshapes";
+}
 
 const count = (shape) => shape.reduce((product, size) => product * size, 1);
 
