@@ -291,6 +291,29 @@ def test_all_can_be_done_with_keys(page: Page) -> None:
     assert page.js("return document.querySelector('#content').getAttribute('transform')") != before
 
 
+def test_the_mouse_clicks_drags_and_zooms(page: Page) -> None:
+    actions = pytest.importorskip("selenium.webdriver").ActionChains(page.driver)
+    page.open(pictures.n3())
+    place = "return document.querySelector('#content').getAttribute('transform')"
+    page.card("z1").click()
+    assert page.text("#panel h2") == "z1"
+    before = page.js(place)
+    actions.drag_and_drop_by_offset(page.card("a1"), -60, 40).perform()
+    dragged = page.js(place)
+    assert dragged != before and page.text("#panel h2") == "z1"  # a drag is no click
+    actions.scroll_from_origin(page_origin(page), 0, -300).perform()
+    assert float(page.js(place).split("scale(")[1][:-1]) > float(dragged.split("scale(")[1][:-1])
+    page.js("document.querySelector('#graph').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert page.count("#panel.empty") == 1
+
+
+def page_origin(page: Page) -> Any:
+    """The middle of the graph, for the wheel."""
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    return ScrollOrigin.from_element(page.driver.find_element("id", "graph"))
+
+
 def test_search_opens_the_way_to_what_it_finds(page: Page) -> None:
     tape, _ = transformer(4)
     page.open(tape)

@@ -16,7 +16,7 @@ class Camera {
     element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     element.addEventListener("pointerdown", (event) => this.#down(event));
     element.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
+    for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, (event) => this.#up(event));
     element.addEventListener("click", (event) => this.moved && event.stopPropagation(), true);
     this.map.addEventListener("pointerdown", (event) => this.#jump(event));
     this.map.addEventListener("pointermove", (event) => event.buttons && this.#jump(event));
@@ -105,6 +105,11 @@ class Camera {
     cancelAnimationFrame(this.gliding);
     this.pointers.set(event.pointerId, this.#inside(event));
     this.moved = false;
+  }
+
+  #up(event) {
+    this.pointers.delete(event.pointerId);
+    setTimeout(() => { this.moved = false; }); // after the click that ends a drag, which is none
   }
 
   #move(event) {
