@@ -62,6 +62,7 @@ DIFFERENT: Final[dict[str, str]] = {
     "torch.sign": "of nan it is nan",
     "torch.use_deterministic_algorithms": "with --run alone: all algorithms are deterministic always",
     "torch.utils.data.DataLoader": "workers are threads, and batches of tuples are tuples, not lists",
+    "torch.utils.tensorboard.SummaryWriter": "tl.SummaryWriter, which needs the extra tensorlite[tensorboard]",
 }
 
 INSTEAD: Final[dict[str, str]] = {
@@ -130,7 +131,6 @@ INSTEAD: Final[dict[str, str]] = {
     "torch.set_default_tensor_type": "tl.set_default_dtype",
     "torch.sparse": "all tensors are dense",
     "torch.special": "the functions of the same names in tl, where there are some",
-    "torch.utils.tensorboard": "none of that name",
     "torch.vmap": "operations take batches: write the dimension out",
     "torchaudio": "another package: none",
     "torchtext": "tl.data.load_text",

@@ -23,6 +23,7 @@ ELSEWHERE: Final[dict[str, str | None]] = {
     "torch.nn.modules": "tensorlite.nn",
     "torch.nn.init._calculate_fan_in_and_fan_out": "tensorlite.nn.init._fans",
     "torch.ops": None,
+    "torch.utils.tensorboard": "tensorlite.insight.tensorboard",
     "torchvision.datasets": "tensorlite.data",
     "torchvision.transforms": "tensorlite.data.transforms",
 }
