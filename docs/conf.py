@@ -13,7 +13,7 @@ author = "the tensorlite authors"
 copyright = "the tensorlite authors, MIT license"
 release = version = tensorlite.__version__
 
-extensions = ["myst_parser", "sphinx_copybutton", "reference", "repository"]
+extensions = ["myst_parser", "sphinx_copybutton", "reference", "repository", "tapes"]
 exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -24,3 +24,5 @@ html_theme = "furo"
 html_title = "tensorlite"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_logo = html_favicon = "_static/logo.svg"
+html_theme_options = {"sidebar_hide_name": False}

@@ -1,4 +1,5 @@
-"""README and docs tell the truth: ```python blocks run, ```diff blocks stand in their files, paths exist.
+"""README and docs tell the truth: ```python blocks run, ```diff blocks stand in their files, paths exist, tables of
+contents and the reference are whole.
 
 The blocks of a page run in order and share their names. A block with `>>>` is a doctest, another one is executed.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import doctest
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,9 @@ from tensorlite import backends, nn, optim
 from tensorlite.backends import cpu
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+PAGES = [path for folder in (ROOT, DOCS, DOCS / "examples") for path in sorted(folder.glob("*.md"))]
 TRANSLATIONS = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -75,7 +79,8 @@ def unchanged_tables() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "adding_a_backend"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "adding_a_backend"],
+                         ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run(page: Path) -> None:
     assert run(page) > 0
 
@@ -99,6 +104,34 @@ def code(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda p: p.name)
 def test_a_translation_has_the_code_of_its_original(page: Path) -> None:
     assert code(page) == code(page.with_name(page.name.replace(".zh-CN", "")))
+
+
+def names_in_tables_of_contents(page: Path) -> list[str]:
+    """The pages that a page's ```{toctree} blocks name, relative to docs/."""
+    found = re.findall(r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line for block in found for line in block.splitlines() if line and not line.startswith(":")]
+    return [(page.parent / line).relative_to(DOCS).as_posix() for line in lines]
+
+
+def test_every_page_stands_in_one_table_of_contents() -> None:
+    contents = DOCS / "index.md", DOCS / "examples/index.md"
+    listed = [name for page in contents for name in names_in_tables_of_contents(page)]
+    pages = [page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if DOCS in page.parents]
+    assert sorted([*listed, "index"]) == sorted([*pages, "api/index"])
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_page_of_an_example_quotes_it(example: str) -> None:
+    """Its blocks without prompts are lines of the program, perhaps less indented; of its imports there may be fewer."""
+    program = (ROOT / f"examples/{example}.py").read_text(encoding="utf-8")
+    python = [block for block in blocks(DOCS / f"examples/{example}.md") if block.language == "python"]
+    quoted = [block for block in python if ">>>" not in block.text]
+    assert quoted
+    for block in quoted:
+        text = block.text if block.text in program else textwrap.indent(block.text, "    ", bool)
+        lines = block.text.split("\n")
+        only_imports = all(not line or line.startswith(("import ", "from ")) and line in program for line in lines)
+        assert only_imports or text in program, f"line {block.line}: {example}.py has other lines now:\n{block.text}"
 
 
 def test_what_a_diff_adds_stands_in_its_file() -> None:

@@ -13,26 +13,31 @@ from typing import Any
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+DOCS = ROOT / "docs"
 LANGUAGES = {".py": "python", ".cu": "c++", ".cuh": "c++", ".h": "c++", ".cpp": "c++", ".toml": "toml", ".json": "json"}
-LINK = re.compile(r"\]\(\.\./([\w./-]+?)(#[\w-]+)?\)")
+LINK = re.compile(r"\]\(((?:\.\./)+[\w./-]+?)(#[\w-]+)?\)")
 
 
-def page_of(path: str) -> str:
+def file_of(page: Path, link: str) -> Path | None:
+    """The file to which a page links, unless it is one of the site."""
+    path = (page.parent / link).resolve()
+    return path if path.is_file() and DOCS not in path.parents else None
+
+
+def page_of(file: Path) -> str:
     """The document that shows a file."""
-    return "source/" + re.sub(r"[^\w]+", "-", path)
+    return "source/" + re.sub(r"[^\w]+", "-", file.relative_to(ROOT).as_posix())
 
 
 def write_pages(app: Sphinx) -> None:
     """A page for each file to which some page links."""
-    folder = Path(app.srcdir) / "source"
-    folder.mkdir(exist_ok=True)
-    for page in Path(app.srcdir).glob("*.md"):
-        for path in {match[1] for match in LINK.finditer(page.read_text(encoding="utf-8"))}:
-            file = ROOT / path
-            if path != "README.md" and file.is_file():
-                text = file.read_text(encoding="utf-8").rstrip()
-                head = f"---\norphan: true\n---\n\n# {path}\n\n````{{code-block}} {LANGUAGES.get(file.suffix, 'text')}"
-                put(Path(app.srcdir) / f"{page_of(path)}.md", f"{head}\n:linenos:\n\n{text}\n````\n")
+    (DOCS / "source").mkdir(exist_ok=True)
+    for page in [*DOCS.glob("*.md"), *(DOCS / "examples").glob("*.md")]:
+        links = {match[1] for match in LINK.finditer(page.read_text(encoding="utf-8"))}
+        for file in {file_of(page, link) for link in links} - {None, ROOT / "README.md"}:
+            text, title = file.read_text(encoding="utf-8").rstrip(), file.relative_to(ROOT).as_posix()
+            head = f"---\norphan: true\n---\n\n# {title}\n\n````{{code-block}} {LANGUAGES.get(file.suffix, 'text')}"
+            put(DOCS / f"{page_of(file)}.md", f"{head}\n:linenos:\n\n{text}\n````\n")
 
 
 def put(path: Path, text: str) -> None:
@@ -43,14 +48,17 @@ def put(path: Path, text: str) -> None:
 
 def lead_to_pages(app: Sphinx, name: str, source: list[str]) -> None:
     """Turn the links of a page into links to those pages."""
+    page = DOCS / f"{name}.md"
 
     def target(match: re.Match[str]) -> str:
-        path, anchor = match[1], match[2] or ""
-        if path == "README.md":
-            return f"](index.md{anchor})"
-        return f"]({page_of(path)}.md)" if (ROOT / path).is_file() else "](index.md)"
+        path, anchor = (page.parent / match[1]).resolve(), match[2] or ""
+        if path == ROOT / "README.md":
+            return f"](/index.md{anchor})"
+        if path.exists() and DOCS in [path, *path.parents]:
+            return match[0]
+        return f"](/{page_of(path)}.md)" if path.is_file() else "](/index.md)"
 
-    source[0] = LINK.sub(target, source[0])
+    source[0] = LINK.sub(target, source[0]).replace("\n\n```\n", "\n```\n")  # no empty line at the end of a doctest
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
