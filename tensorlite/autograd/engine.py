@@ -52,11 +52,11 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
     Returns the sums that reached leaves, those at target nodes, and those for tensors that retain their gradient.
     """
     walk = _walk(roots, keep_graph, create_graph, targets, beyond, watched=False)
-    try:
-        next(walk)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    raise AssertionError("a walk that nobody watches does not stop")
+    while True:  # once round: a walk that nobody watches stops at its end alone
+        try:
+            next(walk)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph: bool,
