@@ -255,7 +255,8 @@ _lift_all = np.frompyfunc(lifted, 1, 1)
 
 def exactly(array: Any) -> np.ndarray:
     """An array of numbers, or nested results of a reference, as an object array of Exact ones."""
-    return np.asarray(_lift_all(np.asarray(array)), object).reshape(np.shape(array))
+    with np.errstate(invalid="ignore"):  # of NaN
+        return np.asarray(_lift_all(np.asarray(array)), object).reshape(np.shape(array))
 
 
 def spacing(size: Any, mantissa: int, least: int) -> Any:
