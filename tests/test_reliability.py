@@ -440,7 +440,7 @@ def test_u_moving_is_differentiable(elsewhere: str) -> None:
 # ---- V -------------------------------------------------------------------------------------------------------------
 
 FORKED = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 import tensorlite as tl
 from tensorlite import nn, optim
 
@@ -454,6 +454,8 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(4)]
 for thread in threads:
     thread.start()
+while shared.grad is None:  # until the first of them has come so far
+    time.sleep(0.001)
 model = nn.Linear(4, 2)
 optimizer = optim.Adam(model.parameters())
 finished = 0
