@@ -40,7 +40,7 @@ MIXED: dict[str, Callable[[Any, Any], Any]] = {  # of one tensor of at least one
     "cumprod(v, -1)": lambda L, v: L.cumprod(v, -1),
     "v.repeat_interleave(2, 0)": lambda L, v: v.repeat_interleave(2, 0),
     "linear(v, v)": lambda L, v: L.nn.functional.linear(v, v if v.ndim == 2 else v.reshape(1, -1)[:, :v.shape[-1]]),
-    "mse_loss(v, v.detach() + 1)": lambda L, v: L.nn.functional.mse_loss(v, v.detach() + 1),
+    "mse_loss(v, v.detach() / 2 + 1)": lambda L, v: L.nn.functional.mse_loss(v, v.detach() / 2 + 1),
     "huber_loss(v, 2 * v)": lambda L, v: L.nn.functional.huber_loss(v, 2 * v),
     "normalize(v + 3)": lambda L, v: L.nn.functional.normalize(v + 3, dim=0),
 }

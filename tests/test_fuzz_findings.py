@@ -120,3 +120,9 @@ def test_multi_margin_loss_has_derivative_0_at_its_corner() -> None:
     x = leaf(-0.5, 0.0)
     F.multi_margin_loss(x, tl.tensor(1), margin=0.5).backward()
     assert x.grad is not None and x.grad.tolist() == [0.0, 0.0]
+
+
+def test_cumprod_of_float16_derives_in_float32() -> None:
+    x = tl.tensor([60000.0, 2.0, 0.0, 1.0], dtype=tl.float16, requires_grad=True)
+    tl.cumprod(x, 0).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [3.0, 60000.0, math.inf, 0.0]

@@ -348,6 +348,7 @@ def _cumprod(be: Backend, x: Array, *, dim: Any) -> Array:
     return be.fill("cumprod", x.shape, x.dtype, x, dim=dim)
 
 
+@computed_wide
 def _cumprod_rule(g: Any, x: Any, dim: int) -> Any:
     """d/dx_j Σ_i g_i Π_{k<=i} x_k = (Π_{k<j} x_k)·r_j, where r_j = g_j + x_{j+1}·r_{j+1}: exact with zeros."""
     parts = [x.narrow(dim, i, 1) for i in range(x.shape[dim])]
@@ -364,7 +365,7 @@ def _cumprod_rule(g: Any, x: Any, dim: int) -> Any:
 
 
 _cumprod.name = "cumprod"
-_cumprod.rules(x=_cumprod_rule)
+_cumprod.rules(x=lambda g, x, dim: _cumprod_rule(g, x, dim))
 
 
 @numpy_names
