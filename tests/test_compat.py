@@ -224,9 +224,11 @@ ARGUMENT_ROWS = {
     "torch.optim.AdamW(p, lr=1, fused=True)": {"torch.optim.AdamW": "same", "torch.optim.AdamW(fused=)": "missing"},
     "torch.nn.Linear(1, 2, True, 'cpu', None)": {"torch.nn.Linear": "same"},
     "torch.nn.Linear(1, 2, True, 'cpu', None, 1)": {
-        "torch.nn.Linear": "same", "torch.nn.Linear(argument 6 by place=)": "missing"},
+        "torch.nn.Linear": "same", "torch.nn.Linear(argument 6 by place)": "missing"},
     "torch.nn.Linear(*args, **kw)": {"torch.nn.Linear": "same"},
     "torch.ones(2).sum(1, True)": {"torch.ones": "same", "torch.Tensor.sum": "same"},
+    "torch.ones(2).relu(1)": {
+        "torch.ones": "same", "torch.Tensor.relu": "same", "torch.Tensor.relu(argument 1 by place)": "missing"},
     "torch.ones(2).mean(axis=1)": {"torch.ones": "same", "torch.Tensor.mean": "same"},
 }
 
@@ -234,6 +236,11 @@ ARGUMENT_ROWS = {
 @pytest.mark.parametrize("call", ARGUMENT_ROWS)
 def test_arguments_that_are_not_taken_are_rows_of_their_own(call: str) -> None:
     assert rows(f"import torch\n{call}") == ARGUMENT_ROWS[call]
+
+
+def test_a_name_that_is_certain_somewhere_is_no_guess() -> None:
+    (_, row) = judge(uses("import torch\ndef f(x):\n    x.sigmoid()\ntorch.ones(1).sigmoid()")).rows[::-1]
+    assert (row.name, row.likely, row.lines) == ("torch.Tensor.sigmoid", False, [3, 4])
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
@@ -380,6 +387,7 @@ SERVED = {
         "MNIST", "Compose"),
     "import torch\nx = hasattr(torch, 'vmap'), 'ones' in dir(torch), torch.__version__[0]": (False, True, "0"),
     "from torch.utils.tensorboard import SummaryWriter\nx = SummaryWriter.__module__": "tensorlite.insight.tensorboard",
+    "import torch.nn.functional as F, tensorlite as tl\nx = F.conv2d is tl.conv2d": True,
     "try:\n    import torch.distributed\nexcept ImportError:\n    x = 'none'": "none",
 }
 
@@ -441,6 +449,6 @@ def test_the_command_runs_a_script(tmp_path: Path) -> None:
 
 
 def test_a_name_without_a_place_is_missing() -> None:
-    for path in ("numpy.ones", "torch.nn.functional.math", "torch.ops", "torch.nn.Linear.nonsense"):
+    for path in ("numpy.ones", "torch.nn.init.math", "torch.ops", "torch.nn.Linear.nonsense"):
         with pytest.raises(Missing):
             find(path)

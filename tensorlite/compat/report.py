@@ -125,8 +125,8 @@ def _judged(use: Use) -> Iterator[tuple[str, str, str]]:
     for name in _not_taken(use):
         served = name in SERVED and takes_served(use.name)
         advice = ARGUMENTS.get(name, "not taken")
-        yield (f"{use.name}({name}=)", DIFFERENT, f"with --run alone; {advice}") if served else (
-            f"{use.name}({name}=)", MISSING, advice)
+        argument = f"{use.name}({name}=)" if name.isidentifier() else f"{use.name}({name})"
+        yield argument, DIFFERENT if served else MISSING, f"with --run alone; {advice}" if served else advice
 
 
 def _not_taken(use: Use) -> Iterator[str]:
