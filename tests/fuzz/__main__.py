@@ -23,7 +23,7 @@ from fuzz.tally import Tally
 from tensorlite.backends import host
 
 GENERATORS: dict[str, Any] = {g.name: g for g in (Ops, Graphs, Indexing, Capture, Modules, Optimizers)}
-BUDGET = {"ops": 100_000, "graphs": 1500, "index": 10_000, "capture": 400, "modules": 4000, "optim": 3000}
+BUDGET = {"ops": 60_000, "graphs": 1500, "index": 10_000, "capture": 400, "modules": 4000, "optim": 3000}
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
