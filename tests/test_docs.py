@@ -7,11 +7,13 @@ The blocks of a page run in order and share their names. A block with `>>>` is a
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
 import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -120,6 +122,37 @@ def test_every_page_stands_in_one_table_of_contents() -> None:
     assert sorted([*listed, "index"]) == sorted([*pages, "api/index"])
 
 
+PUBLIC = ["tensorlite", *(f"tensorlite.{name}" for name in (
+    "accelerator", "amp", "autograd", "compat", "cuda", "data", "data.transforms", "errors", "insight", "insight.cards",
+    "insight.meters", "linalg", "nn", "nn.functional", "nn.init", "nn.utils", "optim",
+    "optim.lr_scheduler", "simulator", "testing", "utils"))]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[list[Any]]:
+    """The pages of the API reference."""
+    with mock.patch.object(sys, "path", [str(DOCS / "_ext"), *sys.path]):
+        yield importlib.import_module("reference").pages()
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_reference_has_every_public_name(module: str, reference: list[Any]) -> None:
+    namespace = importlib.import_module(module)
+    listed = {id(value) for page in reference for _, value in page.names}
+    text = "".join(page.above for page in reference)
+    public = {name: getattr(namespace, name) for name in dir(namespace) if not name.startswith("_")}
+    ours = {name: value for name, value in public.items() if getattr(value, "__module__", "").startswith("tensorlite")}
+    assert [name for name, value in ours.items() if callable(value) and id(value) not in listed] == []
+    dtypes = [name for name, value in public.items() if isinstance(value, tl.dtypes.DType)]
+    assert [name for name in dtypes if f"`tl.{name}`" not in text] == []
+
+
+def test_what_is_loaded_on_first_use_is_in_the_reference(reference: list[Any]) -> None:
+    listed = {name for page in reference for name, _ in page.names}
+    lazy = {name for name in tl._LAZY if not isinstance(getattr(tl, name), ModuleType)}
+    assert lazy - {name.removeprefix("tl.") for name in listed} == set()
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_page_of_an_example_quotes_it(example: str) -> None:
     """Its blocks without prompts are lines of the program, perhaps less indented; of its imports there may be fewer."""
@@ -130,7 +163,7 @@ def test_the_page_of_an_example_quotes_it(example: str) -> None:
     for block in quoted:
         text = block.text if block.text in program else textwrap.indent(block.text, "    ", bool)
         lines = block.text.split("\n")
-        only_imports = all(not line or line.startswith(("import ", "from ")) and line in program for line in lines)
+        only_imports = all(not line or (line.startswith(("import ", "from ")) and line in program) for line in lines)
         assert only_imports or text in program, f"line {block.line}: {example}.py has other lines now:\n{block.text}"
 
 

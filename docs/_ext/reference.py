@@ -10,16 +10,19 @@ import re
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from repository import put
-from sphinx.application import Sphinx
 
 import tensorlite as tl
 from tensorlite import nn, optim
 from tensorlite.autograd.op import Op
+from tensorlite.dtypes import DType
 from tensorlite.nn import functional, init, utils
 from tensorlite.optim import lr_scheduler
+
+if TYPE_CHECKING:  # the tests read these pages without Sphinx
+    from sphinx.application import Sphinx
 
 
 class Page(NamedTuple):
@@ -28,6 +31,7 @@ class Page(NamedTuple):
     file: str
     title: str
     names: list[tuple[str, Any]]
+    above: str = ""
 
 
 def public(module: types.ModuleType, prefix: str, chosen: Callable[[Any], bool] = lambda value: True,
@@ -52,9 +56,22 @@ def comes_from(*modules: str) -> Callable[[Any], bool]:
 
 def pages() -> list[Page]:
     """All pages, in the order of the table of contents."""
-    from tensorlite import amp, autograd, cuda, data, errors, insight, random, simulator, testing
+    from tensorlite import (
+        accelerator,
+        amp,
+        autograd,
+        compat,
+        cuda,
+        data,
+        errors,
+        insight,
+        linalg,
+        random,
+        simulator,
+        testing,
+    )
     from tensorlite.data import transforms
-    from tensorlite.insight import doctor
+    from tensorlite.insight import cards, doctor, meters
 
     math = ("ops.elementwise", "ops.activation", "ops.logic")
     sums = ("ops.reduce", "ops.order", "ops.matmul", "ops.einsum", "ops.fused")
@@ -65,6 +82,7 @@ def pages() -> list[Page]:
         Page("creation", "Making tensors", public(tl, "tl", comes_from("creation", "sampling"))),
         Page("math", "Elementwise mathematics", public(tl, "tl", comes_from(*math))),
         Page("reductions", "Sums, means, sorting, products", public(tl, "tl", comes_from(*sums))),
+        Page("linalg", "Linear algebra: linalg", public(linalg, "tl.linalg", comes_from("linalg", "ops"))),
         Page("shapes", "Shapes, indexing, and the other operations", others),
         Page("autograd", "Autograd", public(autograd, "tl.autograd")),
         Page("nn", "Layers: nn", public(nn, "nn")),
@@ -78,15 +96,37 @@ def pages() -> list[Page]:
         Page("capture", "Capture and mixed precision",
              [*public(tl, "tl", comes_from("capture", "amp")), *public(amp, "tl.amp")]),
         Page("insight", "Insight: what makes it visible",
-             [*public(insight, "tl.insight"), *public(doctor, "tl.insight.doctor")]),
+             [*at_the_top(public(insight, "tl.insight")), ("tl.doctor", tl.doctor),
+              *((f"tl.insight.doctor.{found.__name__}", found) for found in (doctor.Report, doctor.Finding)),
+              *public(cards, "tl.insight.cards")]),
+        Page("meters", "Meters", public(meters, "tl.meters")),
         Page("io", "Saving and loading", public(tl, "tl", comes_from("io", "safetensors_format"))),
         Page("random", "Random numbers", public(random, "tl.random", comes_from("random"))),
         Page("dtypes", "Dtypes, devices, errors",
-             [*public(tl, "tl", comes_from("dtypes", "backends")), *public(errors, "tl.errors")]),
+             [*public(tl, "tl", comes_from("dtypes", "backends", "inspection", "printing")),
+              ("tl.show_config", tl.show_config), ("tl.compile_kernels", tl.compile_kernels),
+              ("tl.set_flush_denormal", tl.set_flush_denormal), *public(errors, "tl.errors")], dtypes()),
         Page("cuda", "GPUs, kernels, the simulator",
-             [*public(cuda, "tl.cuda"), ("tl.kernel", tl.kernel), *public(simulator, "tl.simulator")]),
+             [*public(cuda, "tl.cuda"), *public(accelerator, "tl.accelerator"), ("tl.kernel", tl.kernel),
+              *public(simulator, "tl.simulator")]),
         Page("testing", "Testing", public(testing, "tl.testing")),
+        Page("compat", "PyTorch scripts: compat", public(compat, "compat")),
     ]
+
+
+def at_the_top(names: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Names of a package as `tl.name`, where tensorlite itself has them."""
+    return [(f"tl.{value.__name__}" if hasattr(tl, value.__name__) else name, value) for name, value in names]
+
+
+def dtypes() -> str:
+    """A table of the dtypes with their aliases."""
+    names: dict[DType, list[str]] = {}
+    for name, value in vars(tl).items():
+        if isinstance(value, DType):
+            names.setdefault(value, []).append(f"`tl.{name}`")
+    rows = [f"| {', '.join(sorted(names[dtype], key=len, reverse=True))} | {dtype.itemsize} |" for dtype in names]
+    return "\n".join(["| dtype | bytes |", "| --- | ---: |", *rows, ""])
 
 
 # --- one name -------------------------------------------------------------------------------------------------------
@@ -174,7 +214,8 @@ def write_pages(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     listed = pages()
     for page in listed:
-        put(folder / f"{page.file}.md", "\n".join([f"# {page.title}", "", *(entry(*name) for name in page.names)]))
+        entries = [entry(*name) for name in page.names]
+        put(folder / f"{page.file}.md", "\n".join([f"# {page.title}", "", page.above, *entries]))
     contents = ["# API reference", "", "Written from the docstrings, whose examples run as tests. `tl` is tensorlite, "
                 "`F` is `tensorlite.nn.functional`.", "", "```{toctree}", ":maxdepth: 1", "",
                 *(page.file for page in listed), "```", ""]
