@@ -405,7 +405,7 @@ def test_what_is_missing_says_so(no_torch: None, tmp_path: Path) -> None:
     assert "torch" not in sys.modules
 
 
-def test_torch_itself_is_put_aside_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_itself_is_put_aside_and_back(no_torch: None, monkeypatch: pytest.MonkeyPatch) -> None:
     itself = {name: type(sys)(name) for name in ("torch", "torch.nn", "torchvision")}
     for name, module in itself.items():
         monkeypatch.setitem(sys.modules, name, module)

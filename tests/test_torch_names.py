@@ -82,7 +82,8 @@ NORMS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("norm", (3, 4), {}), ("norm", (3, 4), {"ord": "fro"}), ("norm", (3, 4), {"dim": 1}), ("norm", (5,), {"ord": 3}),
     ("norm", (2, 3, 4), {"ord": "fro", "dim": (0, 2), "keepdim": True}), ("norm", (2, 3, 4), {}),
     ("norm", (3, 4), {"ord": float("inf"), "dim": -1}), ("vector_norm", (3, 4), {}),
-    ("vector_norm", (3, 4), {"ord": 1, "dim": (0, 1), "keepdim": True}), ("vector_norm", (3, 4), {"ord": 0.5, "dim": 0}),
+    ("vector_norm", (3, 4), {"ord": 1, "dim": (0, 1), "keepdim": True}),
+    ("vector_norm", (3, 4), {"ord": 0.5, "dim": 0}),
 ]
 
 
@@ -98,7 +99,7 @@ def test_norms_are_pytorchs(name: str, shape: tuple[int, ...], options: dict[str
 def test_cross_along_the_last_dimension_and_a_norm_that_is_not_there() -> None:
     x = tl.tensor(np.random.default_rng(0).normal(size=(3, 3)))
     np.testing.assert_allclose(tl.linalg.cross(x, x.flip(0)).numpy(), np.cross(x.numpy(), x.flip(0).numpy()))
-    with pytest.raises(tl.ArgumentError, match="only Frobenius' norm.*vector_norm"):
+    with pytest.raises(tl.ArgumentError, match=r"only Frobenius' norm.*vector_norm"):
         tl.linalg.norm(x, 2)
 
 
@@ -147,7 +148,7 @@ def averaged(m: Any, n: Any, how: str) -> list[Any]:
     """The averages of a small model whose parameters and buffers take five values, in tensorlite or PyTorch."""
     swa = m.optim.swa_utils
     options = {"mean": {}, "ema": {"avg_fn": swa.get_ema_avg_fn(0.75)}, "buffers": {"use_buffers": True},
-               "multi": {"multi_avg_fn": swa.get_ema_multi_avg_fn(0.75)}}[how]
+               "multi": {"multi_avg_fn": swa.get_ema_multi_avg_fn(0.75), "use_buffers": True}}[how]
     model = n.Sequential(n.Linear(2, 2), n.BatchNorm1d(2))
     average = swa.AveragedModel(model, **options)
     for step in range(5):
@@ -177,7 +178,8 @@ def test_an_average_is_a_model_and_is_saved_as_one() -> None:
 
 def test_an_average_in_a_captured_step(device: str) -> None:
     model = nn.Linear(2, 1).to(device)
-    average, eager = (optim.swa_utils.AveragedModel(model, avg_fn=optim.swa_utils.get_ema_avg_fn(0.5)) for _ in range(2))
+    rule = optim.swa_utils.get_ema_avg_fn(0.5)
+    average, eager = (optim.swa_utils.AveragedModel(model, avg_fn=rule) for _ in range(2))
     step = tl.capture(lambda: average.update_parameters(model))
     for value in range(4):
         model.weight.data.fill_(value**2)

@@ -36,8 +36,7 @@ def _jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool) -> Any:
     value: Any = result
     elements = value.reshape(-1)
     rows = [grad(elements[i], points, retain_graph=True, create_graph=create_graph, allow_unused=True,
-                 materialize_grads=True) if value.requires_grad else [x * 0 for x in points]
-            for i in range(value.numel())]
+                 materialize_grads=True) for i in range(value.numel())] if value.requires_grad else []
     found = [_stacked([row[place] for row in rows], x, value.shape) for place, x in enumerate(points)]
     return tuple(found) if isinstance(inputs, tuple) else found[0]
 

@@ -31,7 +31,7 @@ def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAverage:
 
     def average(averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
         for mean, p in zip(averaged, current, strict=True):
-            mean.lerp_(p, 1 - decay)
+            mean.copy_(mean * decay + p * (1 - decay))
 
     return average
 
@@ -84,11 +84,10 @@ class AveragedModel(Module):
         current = [p.detach().to(mean.device) for mean, p in zip(averaged, current, strict=True)]
         for mean, p in zip(averaged, current, strict=True):
             mean.copy_(where(self.n_averaged == 0, p, mean))
-        floating = [(mean, p) for mean, p in zip(averaged, current, strict=True) if p.is_floating_point()]
         if self.multi_avg_fn is not None:
-            self.multi_avg_fn([mean for mean, _ in floating], [p for _, p in floating], self.n_averaged)
+            self.multi_avg_fn(averaged, current, self.n_averaged)
         else:
-            for mean, p in floating:
+            for mean, p in zip(averaged, current, strict=True):
                 mean.copy_(self.avg_fn(mean, p, self.n_averaged))
         if not self.use_buffers:
             for kept, given in zip(self.module.buffers(), model.buffers(), strict=True):

@@ -61,7 +61,14 @@ empty and 0-d tensors, ties and broadcasting; else what differs is named, and wh
 function. **captured**: `tl.capture` replays the same bits. **kernels**: how many of the kernel instances of this kind
 the audit ran on `cuda:sim`, of all that are compiled for the GPU; tests of the kernels run more of them.
 
-A row that is not exact names its [reasons](#reasons).
+A row that is not exact names its [reasons](#reasons). The rows of one operation stand on its card, too:
+
+```python
+>>> print(tl.explain("softmax"))                  # doctest: +ELLIPSIS
+op 'softmax'
+...
+audit ...
+```
 
 Measured on {machine} with NumPy {numpy} ({blas}), Python {python}, {compiler}. On another machine no figure may be
 worse by more than one step. There is no GPU in it: `cuda:sim` runs the text of the CUDA kernels on the host, whose
