@@ -107,6 +107,7 @@ def several(d: Draw, name: str) -> Call:
 
 @row("norm")
 def norm(d: Draw, name: str) -> Call:
+    tame(d)
     x = d.leaf(d.shape(), d.floating())
     p = d.pick((2, 1, 3, 0.5, float("inf"), float("-inf"), 0, "fro"))
     dim = d.dims(len(x.shape))
