@@ -11,6 +11,7 @@ import importlib
 import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -106,6 +107,15 @@ def code(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda p: p.name)
 def test_a_translation_has_the_code_of_its_original(page: Path) -> None:
     assert code(page) == code(page.with_name(page.name.replace(".zh-CN", "")))
+
+
+def test_every_extra_is_explained() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    rows = "".join(re.findall(r"^\| `.*", (DOCS / "install.md").read_text(encoding="utf-8"), re.MULTILINE))
+    for extra in extras.keys() - {"test-cuda"}:  # which only `make test-cuda` wants
+        assert f"`{extra}`" in rows, f"docs/install.md does not mention the extra {extra}"
+        for page in sorted(ROOT.glob("README*.md")):
+            assert f"`tensorlite[{extra}]`" in page.read_text(encoding="utf-8"), f"{page.name} does not mention {extra}"
 
 
 def names_in_tables_of_contents(page: Path) -> list[str]:

@@ -146,14 +146,12 @@ def entry(name: str, value: Any) -> str:
 def methods(cls: type[Any]) -> Iterator[tuple[str, Any]]:
     """The public methods that a class has by itself or, for Tensor, from the classes that make it up."""
     owners = [c for c in cls.__mro__ if c.__module__.startswith("tensorlite")] if cls is tl.Tensor else [cls]
-    seen = set()
-    for owner in owners:
-        for name, value in sorted(vars(owner).items()):
-            function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-            if not name.startswith("_") and name not in seen and (callable(function) or isinstance(function, Op)):
-                seen.add(name)
-                if inspect.getdoc(function) and not inspect.isclass(function):
-                    yield name, function
+    found = {name: value for owner in reversed(owners) for name, value in vars(owner).items()}
+    for name, value in sorted(found.items()):
+        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if not name.startswith("_") and (callable(function) or isinstance(function, Op)):
+            if inspect.getdoc(function) and not inspect.isclass(function):
+                yield name, function
 
 
 def signature(value: Any) -> str:
