@@ -12,7 +12,7 @@ from cases import CASES
 import tensorlite as tl
 
 # Their shape depends on values, or they decide on the host.
-ON_THE_HOST = {"allclose", "equal", "masked_select", "nonzero", "unique", "combinations"}
+ON_THE_HOST = {"allclose", "argwhere", "bincount", "combinations", "equal", "masked_select", "nonzero", "unique"}
 INDEXED = {"getitem", "setitem", "setitem_raw", "repeat_interleave counts"}  # by lists and masks, which lie on the host
 
 

@@ -94,7 +94,7 @@ def quantile(x: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *
     if not flat.shape[-1]:
         raise ShapeError(f"quantile: dimension {dim} of shape {tuple(x.shape)} is empty: no quantile of nothing")
     ordered = sort(flat, -1).values
-    shares = q.to(x.dtype) if is_tensor(q) else ordered.new_tensor(q)
+    shares = q.to(x.dtype) if is_tensor(q) else ordered.new_full((), q)  # which a captured step can repeat
     found = _at_ranks(ordered, mul(reshape(shares, -1), flat.shape[-1] - 1), interpolation)
     spoilt = expand(unsqueeze(any(isnan(flat), -1), -1), found.shape)
     found = where(spoilt, math.nan, found)
