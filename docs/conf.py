@@ -15,7 +15,6 @@ release = version = tensorlite.__version__
 
 extensions = ["myst_parser", "sphinx_copybutton", "reference", "repository", "tapes"]
 exclude_patterns = ["_build", "_ext"]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
