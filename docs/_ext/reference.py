@@ -215,8 +215,8 @@ def write_pages(app: Sphinx) -> None:
         entries = [entry(*name) for name in page.names]
         put(folder / f"{page.file}.md", "\n".join([f"# {page.title}", "", page.above, *entries]))
     contents = ["# API reference", "", "Written from the docstrings, whose examples run as tests. `tl` is tensorlite, "
-                "`F` is `tensorlite.nn.functional`. {ref}`All names <genindex>` in one list.", "", "```{toctree}", ":maxdepth: 1", "",
-                *(page.file for page in listed), "```", ""]
+                "`F` is `tensorlite.nn.functional`. {ref}`All names <genindex>` in one list.", "",
+                "```{toctree}", ":maxdepth: 1", "", *(page.file for page in listed), "```", ""]
     put(folder / "index.md", "\n".join(contents))
 
 
