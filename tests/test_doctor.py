@@ -123,6 +123,18 @@ def test_results_are_the_same_with_and_without(captured: bool, device: str) -> N
 # --- reports and options ---------------------------------------------------------------------------------------------
 
 
+def test_batches_that_the_loop_moves_to_the_device(device: str) -> None:
+    model, (x, y) = mlp().to(device), data()
+    optimizer = optim.SGD(model.parameters(), lr=0.05)
+    with tl.doctor(quiet=True) as d:
+        for start in range(0, 64, 16):
+            optimizer.zero_grad()
+            batch, labels = x[start:start + 16].to(device), y[start:start + 16].to(device)
+            F.cross_entropy(model(batch), labels).backward()
+            optimizer.step()
+    assert not len(d.report) and d.report.looked_at == "4 steps", d.report
+
+
 def test_the_report_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     with tl.doctor() as d:
         tl.ones(3)

@@ -46,6 +46,18 @@ def test_the_numbers_of_a_network_worked_by_hand(device: str) -> None:
                      "W2": [[-0.39, -0.741]], "b2": [[-0.39]]}
 
 
+def test_a_graph_on_two_devices() -> None:
+    w = tl.tensor([1.0, 2.0], requires_grad=True)
+    with tl.tape():
+        there = w.to("cuda:sim") * 3.0
+        loss = there.cpu().sum()
+    records = loss.tape().records
+    values = [(r.op, str(r.value.device), r.value.tolist()) for r in records]
+    assert values == [("transfer", "cuda:sim", [1.0, 2.0]), ("mul", "cuda:sim", [3.0, 6.0]),
+                      ("transfer", "cpu", [3.0, 6.0]), ("sum", "cpu", 9.0)]
+    assert [str(r.inputs[0].value.tensor.device) for r in records] == ["cpu", "cuda:sim", "cuda:sim", "cpu"]
+
+
 def test_lines_modules_and_sizes_are_in_the_table() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 2))
     with tl.tape():

@@ -99,6 +99,11 @@ def loaded() -> tuple[Backend, ...]:
     return tuple(_loaded.values())
 
 
+def of(array: Array) -> Backend:
+    """The backend of the device that an array lies on: the CPU's, unless another one says that it is its own."""
+    return next((backend for backend in loaded() if backend.owns(array)), get("cpu"))
+
+
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's broadcast of shapes, aligned at the right. Raises ShapeError naming the op and all shapes."""
     result: list[int] = []
@@ -191,6 +196,10 @@ class Backend(ABC):
     def address(self, array: Array) -> int:
         """Where an array's first element lies, in the device's memory."""
         return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+    def owns(self, array: Array) -> bool:
+        """Whether an array is of a kind, and in a memory, that this device alone has."""
+        return False
 
     @abstractmethod
     def shares_memory(self, a: Array, b: Array) -> bool:

@@ -194,6 +194,9 @@ class CudaBackend(KernelBackend):
         view._set_shape_and_strides(shape, strides, True, True)
         return view
 
+    def owns(self, array: Array) -> bool:
+        return isinstance(array, ndarray) and int(array.device.id) == self.index
+
     def shares_memory(self, a: Array, b: Array) -> bool:
         return cupy.may_share_memory(a, b)  # type: ignore[no-any-return]
 

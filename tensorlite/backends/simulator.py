@@ -119,6 +119,9 @@ class SimulatorBackend(KernelBackend):
     def expand(self, array: Array, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(_as_numpy(array), shape).view(SimulatedArray)
 
+    def owns(self, array: Array) -> bool:
+        return isinstance(array, SimulatedArray)
+
     def shares_memory(self, a: Array, b: Array) -> bool:
         return np.may_share_memory(_as_numpy(a), _as_numpy(b))
 

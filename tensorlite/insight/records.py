@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from .. import dtypes
+from .. import backends, dtypes
 from ..autograd.function import output_number
 from ..autograd.tape import Node, Saved, Var, save, wrap
 from ..errors import GradError
@@ -206,7 +206,7 @@ class Tape:
 
     def _value(self, saved: Saved, name: str = "") -> Value:
         array, version, seen = saved
-        tensor = wrap(array, self.tensor.backend)
+        tensor = wrap(array, backends.of(array))
         return Value(name or self.names.of(array), tuple(array.shape), tensor.dtype.name, tensor, version[0] != seen)
 
     def _record(self, index: int, node: Node) -> Record:

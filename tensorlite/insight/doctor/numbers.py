@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ... import backends
 from ...autograd.tape import Node, Var
 
 # Operations that hand values on as they are, in another shape or place.
@@ -13,8 +14,11 @@ MOVES = frozenset({"reshape", "permute", "slice", "expand", "cast", "contiguous"
 
 
 def values(x: Var) -> np.ndarray:
-    """The values of a tensor; 16-bit ones as float32."""
-    array = x.backend.to_numpy(x.array)
+    """The values of a tensor; 16-bit ones as float32.
+
+    The device is the array's: what `transfer` has just made has its new backend only after the call that is looked at.
+    """
+    array = backends.of(x.array).to_numpy(x.array)
     return array.astype(np.float32) if array.dtype.kind == "V" or (array.dtype.itemsize < 4 and is_float(x)) else array
 
 
