@@ -652,6 +652,20 @@ def test_nan_in_the_data() -> None:
     x[3, 4] = math.nan
     found = only(train(mlp(), x=x, steps=1), "not-finite")
     assert "the data holds NaN: a tensor of shape (64, 10)" in found.seen and "clean the data" in found.fix
+
+
+def test_nan_in_data_that_was_moved_and_scaled(device: str) -> None:
+    x, y = data()
+    x[3, 4] = math.nan
+    found = only(train(mlp().to(device), lambda p, t: F.cross_entropy(p, y.to(device)), x=x.to(device) / 2, steps=1),
+                 "not-finite")
+    model = mlp().to(device)
+    with tl.doctor(quiet=True) as d:
+        F.cross_entropy(model(x.to(device) / 2), y.to(device)).backward()
+    scaled = only(d.report, "not-finite")
+    for finding in (found, scaled):
+        assert "because the data holds NaN: a tensor of shape (64, 10)" in finding.seen, finding
+        assert "clean the data" in finding.fix
     assert found.place is not None and found.place.module == "Sequential.0"
 
 
@@ -665,6 +679,19 @@ def test_weights_that_overflowed_in_a_step() -> None:
             optimizer.step()
     found = d.report.of("not-finite")[0]
     assert "learning rate" in found.fix, d.report
+
+
+def test_units_that_fire_once_in_many_batches_are_not_dead() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+    nn.init.eye_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    with tl.doctor(quiet=True) as d:
+        for start in range(0, 64, 4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(tl.eye(64)[start:start + 4]), tl.tensor([0, 1, 2, 0])).backward()
+            optimizer.step()
+    assert not d.report.of("dead-relu"), d.report
 
 
 def test_a_scaler_that_skips_every_step() -> None:
@@ -725,3 +752,15 @@ def test_each_rule_has_a_test_here_and_a_line_in_the_table() -> None:
     for name in names:
         assert f'"{name}"' in tests, f"no test of {name}"
         assert f"| `{name}` |" in page, f"docs/doctor.md does not list {name}"
+
+
+def test_a_scaler_that_skips_a_step_now_and_then() -> None:
+    model, x = mlp(), data()[0]
+    optimizer, scaler = optim.SGD(model.parameters(), lr=0.01), tl.amp.GradScaler("cpu", init_scale=2.0)
+    with tl.doctor(quiet=True) as d:
+        for step in range(24):
+            optimizer.zero_grad()
+            scaler.scale((model(x) * (step % 12 != 11)).square().sum(1).sqrt().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert not d.report.of("not-finite"), d.report

@@ -85,8 +85,9 @@ class NotFinite(Rule):
                 known = self._loose.get(id(x))
                 if known is not None and known[0]() is x:
                     before = known[1]
-                    made = f"the result of {before.call} at {before.place}"
-                    return before.source or made, before.made_by or before.call
+                    if before.source:
+                        return before.source, before.made_by
+                    return f"the result of {before.call} at {before.place}", before.call
                 what = "NaN" if has_nan(x) else "inf"
                 if x._requires_grad:
                     return f"{self.watch.name_of(x)} holds {what} already, since the step before", ""
