@@ -373,6 +373,11 @@ def test_a_script_gets_its_arguments_its_folder_and_its_name(no_torch: None, tmp
 
 
 SERVED = {
+    "import torch\nx = torch.sub(torch.tensor(5), other=torch.tensor(3)).item()": 2,
+    "import torch\nx = torch.sub(other=torch.tensor(3), input=torch.tensor(5), alpha=2).item()": -1,
+    "import torch\nx = torch.where(torch.tensor(True), other=torch.tensor(3), input=torch.tensor(5)).item()": 5,
+    "import torch\nx = torch.where(condition=torch.tensor(False), input=torch.tensor(5), other=3).item()": 3,
+    "import torch\nx = torch.searchsorted(torch.tensor([1, 3, 5]), input=torch.tensor([4])).tolist()": [2],
     "import torch\nx = torch.matmul(input=torch.eye(2), other=torch.ones(2), out=torch.empty(2)).tolist()": [1.0, 1.0],
     "import torch\nx = torch.cat(tensors=[torch.ones(1)], dim=0).tolist()": [1.0],
     "import torch\ny = torch.empty(2)\ntorch.add(torch.ones(2), 1, out=y)\nx = y.tolist()": [2.0, 2.0],

@@ -13,8 +13,10 @@ from typing import Any, Final
 from ..autograd.op import Op
 from .places import Missing, find
 
-BY_PLACE: Final = ("input", "tensors", "self", "other")  # in this order before all others
-SERVED: Final = frozenset({"out", *BY_PLACE})
+PLACES: Final = {"input": 0, "tensors": 0, "self": 0, "other": 1}
+OTHER_PLACES: Final = {"searchsorted": {"sorted_sequence": 0, "input": 1},
+                       "where": {"condition": 0, "input": 1, "other": 2}}
+SERVED: Final = frozenset({"out", *PLACES})
 
 
 def takes_served(path: str) -> bool:
@@ -35,11 +37,15 @@ def is_operation(found: Any) -> bool:
 @functools.cache
 def served(function: Callable[..., Any]) -> Callable[..., Any]:
     """An operation that also takes these arguments."""
+    places = OTHER_PLACES.get(function.__name__, PLACES)
 
     @functools.wraps(function)
     def call(*args: Any, out: Any = None, **options: Any) -> Any:
-        first = [options.pop(name) for name in BY_PLACE if name in options]
-        result = function(*(*first, *args) if "input" not in options else args, **options)
+        given = list(args)
+        for name, place in places.items():
+            if name in options:
+                given.insert(place, options.pop(name))
+        result = function(*given, **options)
         return result if out is None else out.copy_(result)
 
     return call
