@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import itertools
 import os
@@ -270,6 +271,40 @@ def test_a_step_leaves_nothing_behind_but_its_last_batch() -> None:
             held = [weakref.ref(held) for held in (out, loss, out._node, loss._node)]
             del out, loss
             assert [ref() for ref in held] == [None] * 4
+
+
+def test_a_doctor_that_has_left_holds_nothing_of_the_program() -> None:
+    model, (x, y) = mlp(), data()
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    gc.collect()
+    gc.disable()
+    try:
+        with tl.doctor(quiet=True) as d:
+            for _ in range(6):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+        held = [weakref.ref(held) for held in (model, model[0].weight, optimizer, x)]
+        del model, optimizer, x
+        assert [ref() for ref in held] == [None] * 4 and d.report.looked_at == "6 steps"
+    finally:
+        gc.enable()
+
+
+def test_an_optimizer_whose_class_is_made_inside_the_block() -> None:
+    with tl.doctor(quiet=True) as d, tl.profile(**FAST) as profile:
+        class Own(optim.SGD):
+            def step(self, closure: Any = None) -> Any:
+                return super().step(closure)
+
+        model, (x, y) = mlp(), data()
+        optimizer = Own(model.parameters(), lr=0.05)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert not len(d.report) and d.report.looked_at == "3 steps"
+    assert [row.calls for row in profile.rows() if row.name == "Own.step"] == [3]
 
 
 def test_a_rule_that_fails_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,47 @@ def test_a_graph_on_two_devices() -> None:
     assert values == [("transfer", "cuda:sim", [1.0, 2.0]), ("mul", "cuda:sim", [3.0, 6.0]),
                       ("transfer", "cpu", [3.0, 6.0]), ("sum", "cpu", 9.0)]
     assert [str(r.inputs[0].value.tensor.device) for r in records] == ["cpu", "cuda:sim", "cuda:sim", "cpu"]
+
+
+def test_a_tape_keeps_no_graph_of_a_function_that_goes_on() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        model, x = nn.Linear(3, 2), tl.ones(2, 3)
+        with tl.tape():
+            loss = model(x).square().sum()
+        table = loss.tape()
+        held = [weakref.ref(held) for held in (model, loss, loss._node, table)]
+        del model, loss, table
+        assert [ref() for ref in held] == [None] * 4
+    finally:
+        gc.enable()
+
+
+def test_a_program_that_holds_its_variables_keeps_them() -> None:
+    w = tl.tensor(2.0, requires_grad=True)
+    own = locals()
+    with tl.tape():
+        loss = w * 3.0
+    assert loss.tape().records[0].inputs[0].value.name == "w" and own["w"] is w
+
+
+def test_blocks_inside_of_each_other() -> None:
+    w = tl.tensor(2.0, requires_grad=True)
+    with tl.tape():
+        with tl.tape():
+            y = w * 2.0
+        z = y * 3.0
+    assert all(record.line and record.value is not None for record in z.tape().records)
+    assert not (w * 2.0).tape().records[0].line
+
+
+def test_after_a_module_that_failed_its_path_is_left() -> None:
+    with tl.tape():
+        with pytest.raises(tl.ShapeError):
+            nn.Sequential(nn.Linear(3, 2))(tl.ones(2, 5))
+        y = tl.tensor(2.0, requires_grad=True) * 2.0
+    assert y.tape().records[0].module == ""
 
 
 def test_lines_modules_and_sizes_are_in_the_table() -> None:

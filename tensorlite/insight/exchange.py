@@ -73,8 +73,14 @@ def with_subclasses(cls: type[Any]) -> Iterator[type[Any]]:
 
 
 def is_outermost(wrapped: Any, cls: type[Any], name: str) -> bool:
-    """Whether a wrapper (made with functools.wraps) serves `cls.name` itself, not an ancestor's called by `super()`."""
-    function = getattr(cls, name, None)
-    while function is not None and function is not wrapped:
-        function = getattr(function, "__wrapped__", None)
-    return function is wrapped
+    """Whether a wrapper (made with functools.wraps) is the first of its tool's that a call of `cls.name` meets.
+
+    It is not, where that of a subclass has called it by `super()`; a class made since then has no wrapper of its own.
+    """
+    for owner in cls.__mro__:
+        function = vars(owner).get(name)
+        while function is not None:
+            if getattr(function, "__code__", None) is wrapped.__code__:
+                return function is wrapped
+            function = getattr(function, "__wrapped__", None)
+    return False

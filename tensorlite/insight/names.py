@@ -6,14 +6,17 @@ Names are kept beside weak references, by id: the reference tells whether the id
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import weakref
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from ..autograd.tape import Node, Var
 from ..nn import Module
 from ..nn.tree import join
+
+_UNHELD: Final = 3  # references to a dict that only the frame holds: the frame's, a variable's, an argument's
 
 _known: dict[int, tuple[weakref.ref[Any], str]] = {}
 
@@ -58,12 +61,25 @@ class Names:
 def _variables() -> dict[int, tuple[Any, str]]:
     """Tensors, their nodes and their arrays by id, each with the first of the user's variables that holds it."""
     found: dict[int, tuple[Any, str]] = {}
-    for name, value in _users_frame().f_locals.items():
+    for name, value in _locals(_users_frame()).items():
         if isinstance(value, Var) and not name.startswith("_"):
             for held in (value, value._node, value.array):
                 if held is not None:
                     found.setdefault(id(held), (held, name))
     return found
+
+
+def _locals(frame: FrameType) -> dict[str, Any]:
+    """The variables of a frame.
+
+    Before Python 3.13 a function's frame keeps the dict that it gives out, and with it each graph and model that the
+    variables were, until the function ends; so it is emptied again, unless the program holds it too.
+    """
+    given = frame.f_locals
+    variables = dict(given)
+    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and isinstance(given, dict) and sys.getrefcount(given) == _UNHELD:
+        given.clear()
+    return variables
 
 
 def _users_frame() -> FrameType:

@@ -74,6 +74,7 @@ class doctor:
             self._watch.tell("end")
             if not self._quiet:
                 print(self.report, file=self._file or sys.stdout)
+        self._watch.close()
 
     @property
     def report(self) -> Report:

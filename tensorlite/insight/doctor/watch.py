@@ -207,6 +207,12 @@ class Watch:
             except Exception as error:
                 self._dismiss(rule, error)
 
+    def close(self) -> None:
+        """Let go of what the rules hold of the program; what was found stays."""
+        for listeners in self._listeners.values():
+            listeners.clear()
+        self.argument = None
+
     def _dismiss(self, rule: Rule, error: Exception) -> None:
         for listeners in self._listeners.values():
             if rule in listeners:
