@@ -307,6 +307,20 @@ def test_an_optimizer_whose_class_is_made_inside_the_block() -> None:
     assert [row.calls for row in profile.rows() if row.name == "Own.step"] == [3]
 
 
+def test_optimizers_and_parameters_that_are_gone_are_not_kept() -> None:
+    x, y = data()
+    with tl.doctor(quiet=True):
+        for _ in range(3):
+            model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 3))
+            optimizer = optim.Adam(model.parameters())
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            held = [weakref.ref(optimizer), *map(weakref.ref, model.parameters())]
+            del model, optimizer
+            gc.collect()
+            assert [ref() for ref in held] == [None] * 5
+
+
 def test_a_rule_that_fails_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ActivationBeforeLoss, "loss", lambda rule, call: 1 // 0)
     found = only(train(mlp()), "activation-before-loss")

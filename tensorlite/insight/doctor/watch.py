@@ -244,6 +244,14 @@ class Watch:
         """The parameters of all optimizers that took a step, by id."""
         return {key: p for optimizer in self.optimizers for key, p in optimizer.held().items()}
 
+    def seen(self, optimizer: Optimizer) -> SeenOptimizer:
+        """What is known of an optimizer that takes a step."""
+        known = self._optimizers.get(id(optimizer))
+        if known is None or known.ref() is not optimizer:
+            known = self._optimizers[id(optimizer)] = SeenOptimizer(optimizer)
+            self.optimizers.append(known)
+        return known
+
     def name_of(self, parameter: Var) -> str:
         """The path of a parameter in its model."""
         for root in self.roots.values():
@@ -313,10 +321,7 @@ class Watch:
             self._root = None
 
     def start_step(self, optimizer: Optimizer, place: Place) -> tuple[Step, list[Any]]:
-        seen = self._optimizers.get(id(optimizer))
-        if seen is None or seen.ref() is not optimizer:
-            seen = self._optimizers[id(optimizer)] = SeenOptimizer(optimizer)
-            self.optimizers.append(seen)
+        seen = self.seen(optimizer)
         seen.steps += 1
         seen.look(optimizer)
         step = Step(optimizer, place, parameters_of(optimizer), [])
@@ -331,7 +336,7 @@ class Watch:
                 name = names.get(id(p), f"a parameter of shape {tuple(p.shape)}")
                 grad, update = norm(values(p._grad)), norm(values(p) - old)
                 step.changes.append(Change(name, p, grad, norm(old), update))
-        self._optimizers[id(step.optimizer)].look(step.optimizer)
+        self.seen(step.optimizer).look(step.optimizer)
         self.tell("after_step", step)
         self.steps += 1
 

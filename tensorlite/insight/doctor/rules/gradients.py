@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any, Final
 
 from ....optim import Optimizer
 from ....tensor import Tensor
 from ..places import Place
 from ..report import ERROR
-from ..watch import Change, Rule, Step
+from ..watch import Change, Rule, SeenOptimizer, Step
 
 # A layer's gradient (root mean square) against that of the layer where it is largest. Healthy networks of any depth
 # keep within a few hundredths, embeddings of rare words within a thousandth; ten sigmoids reach 1e-8. What gets exactly
@@ -105,44 +106,53 @@ class LearningRate(Rule):
 
     def __init__(self, watch: Any) -> None:
         super().__init__(watch)
-        self._began: dict[int, tuple[Tensor, float]] = {}  # by parameter: its length when it was first seen
-        self._ratios: dict[int, list[tuple[float, float]]] = {}  # by optimizer: of updates, and of gradients
-        self._last: dict[int, Step] = {}
+        self._began: dict[int, tuple[weakref.ref[Tensor], float]] = {}  # by parameter: its length when first seen
+        self._ratios: dict[SeenOptimizer, list[tuple[float, float]]] = {}  # of updates, and of gradients
+        self._last: dict[SeenOptimizer, tuple[str, float, Place]] = {}  # the settings in words, the rate, and where
 
     def after_step(self, step: Step) -> None:
         changes = [change for change in step.changes if _is_matrix(change)]
-        for change in changes:
-            self._began.setdefault(id(change.parameter), (change.parameter, change.before))
-        began = math.hypot(*[self._began[id(change.parameter)][1] for change in changes])
+        began = math.hypot(*[self._length_at_first(change) for change in changes])
         before, update, grad = (math.hypot(*[getattr(change, field) for change in changes])
                                 for field in ("before", "update", "grad"))
         count = sum(change.parameter.numel() for change in changes)
         if step.is_skipped or began <= 1e-4 * math.sqrt(count) or not math.isfinite(update) or not before:
             return
-        self._ratios.setdefault(id(step.optimizer), []).append((update / began, grad / before))
-        self._last[id(step.optimizer)] = step
+        optimizer = self.watch.seen(step.optimizer)
+        self._ratios.setdefault(optimizer, []).append((update / began, grad / before))
+        self._last[optimizer] = rate_of(step.optimizer), _rate(step.optimizer), step.place
+
+    def _length_at_first(self, change: Change) -> float:
+        known = self._began.get(id(change.parameter))
+        if known is None or known[0]() is not change.parameter:
+            known = self._began[id(change.parameter)] = weakref.ref(change.parameter), change.before
+        return known[1]
 
     def end(self) -> None:
-        for key, ratios in self._ratios.items():
-            step = self._last[key]
+        for optimizer, ratios in self._ratios.items():
+            settings, rate, place = self._last[optimizer]
             updates = sorted(update for update, _ in ratios)
             middle = updates[len(updates) // 2]
             if len(ratios) >= RATE_STEPS and middle >= STEP_TOO_LARGE:
                 self.say(f"a step changes the weights by {middle:.2g} times their initial length (median of "
-                         f"{len(ratios)} steps of {rate_of(step.optimizer)}); about 0.001 is usual.",
-                         f"lower the learning rate, to about {_suggested(step.optimizer, ratios[0][0]):.1g}.",
-                         step.place)
+                         f"{len(ratios)} steps of {settings}); about 0.001 is usual.",
+                         f"lower the learning rate, to about {_suggested(rate, ratios[0][0]):.1g}.", place)
             small = all(update < STEP_TOO_SMALL and grad > GRADIENT_THAT_COUNTS for update, grad in ratios)
             if len(ratios) >= SMALL_STEPS and small:
-                self.say(f"in {len(ratios)} steps of {rate_of(step.optimizer)} none changed the weights by more than "
+                self.say(f"in {len(ratios)} steps of {settings} none changed the weights by more than "
                          f"{updates[-1]:.2g} of their length, less than float32 can hold, though there are gradients.",
-                         "raise the learning rate; about 0.001 of the weights' length in a step is usual.", step.place)
+                         "raise the learning rate; about 0.001 of the weights' length in a step is usual.", place)
 
 
 def rate_of(optimizer: Optimizer) -> str:
-    return f"{type(optimizer).__name__} with lr={float(optimizer.param_groups[0]['lr']):g}"
+    """An optimizer's class and rate: "SGD with lr=0.1"."""
+    return f"{type(optimizer).__name__} with lr={_rate(optimizer):g}"
 
 
-def _suggested(optimizer: Optimizer, first: float) -> float:
+def _rate(optimizer: Optimizer) -> float:
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _suggested(rate: float, first: float) -> float:
     """The rate at which the first step, before anything had grown, would have been a usual one."""
-    return float(optimizer.param_groups[0]["lr"]) * 1e-3 / max(first, 1e-2)
+    return rate * 1e-3 / max(first, 1e-2)
