@@ -243,18 +243,25 @@ def test_every_kernel_whose_flops_are_counted_is_explained() -> None:
 
 def test_the_rows_of_the_audit_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"op": "exp", "dtype": "float32", "device": "cpu", "forward_ulp": 0.5, "gradient_error": 2, "note": "libm",
-           "double_gradient": "ok", "parity": {"values": "same", "nan": "same"}, "captured": "same"}
+           "double_gradient": "ok", "parity": {"same": "values nan"}, "captured": "same"}
     other = {**row, "device": "cuda:sim", "forward_ulp": None, "gradient_error": None,
-             "parity": {"values": "same", "nan": "differs"}}
+             "parity": {"same": "values inf", "differs": "nan"}}
     monkeypatch.setattr(explain_facts, "_audit", lambda: [row, other, {**row, "op": "log"}])
     text = repr(tl.explain("exp"))
     (head,) = [line for line in text.splitlines() if "dtype" in line and "ulp" in line]
     assert head.split() == ["dtype", "device", "ulp", "gradient", "second", "PyTorch", "captured", "why"]
     lines = [line.split() for line in text.splitlines() if line.strip().startswith("float32 ")]
     assert lines == [["float32", "cpu", "0.5", "2", "ok", "same", "same", "libm"],
-                     ["float32", "cuda:sim", "∞", "ok", "same:", "values;", "differs:", "nan", "same", "libm"]]
+                     ["float32", "cuda:sim", "∞", "ok", "same:", "values,", "inf;", "differs:", "nan", "same", "libm"]]
     assert "not audited" in repr(tl.explain("sqrt"))
     check_html(tl.explain("exp")._repr_html_())
+
+
+def test_the_published_audit_reads_well() -> None:
+    (audit,) = [part for part in tl.explain("tanh").parts if part.title == "audit"]
+    head, _, *rows = audit.sources[0].text.splitlines()
+    place = head.index("PyTorch")
+    assert {row[place:].split()[0] for row in rows} == {"same"}
 
 
 def test_the_audit_that_is_shown_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

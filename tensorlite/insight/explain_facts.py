@@ -140,8 +140,7 @@ def _audit() -> list[dict[str, Any]]:
     file = resources.files(__package__).joinpath("audit.json")
     if not file.is_file():
         return []
-    content = json.loads(file.read_text(encoding="utf-8"))
-    rows: list[dict[str, Any]] = content if isinstance(content, list) else content.get("rows", [])
+    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
     return rows
 
 

@@ -288,14 +288,11 @@ _AUDITED = [("dtype", "dtype"), ("device", "device"), ("forward_ulp", "ulp"), ("
 
 
 def _cell(column: tuple[str, str], row: dict[str, Any]) -> str:
-    """A figure of the audit as a word; of the comparison with PyTorch the outcomes, and where they were."""
+    """A figure of the audit as a word; of the comparison with PyTorch its outcomes, and in which aspects."""
     value = row.get(column[0])
     if isinstance(value, dict):
-        outcomes: dict[str, list[str]] = {}
-        for what, outcome in value.items():
-            outcomes.setdefault(str(outcome), []).append(what)
-        alike = len(outcomes) == 1
-        return "; ".join(outcome if alike else f"{outcome}: {', '.join(of)}" for outcome, of in outcomes.items())
+        alike = len(value) == 1
+        return "; ".join(outcome if alike else f"{outcome}: {', '.join(of.split())}" for outcome, of in value.items())
     if value is None:
         return "∞" if column[0].startswith("forward") and column[0] in row else ""
     return f"{value:g}" if isinstance(value, float) else str(value)
