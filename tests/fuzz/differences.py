@@ -320,12 +320,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         saying("can't be cast"),
     ),
     Difference(
-        "median() of equal elements gives the derivative to one of them; PyTorch shares it",
-        "median",
-        "gradient second",
-        lambda call, message: len(call.args) == 1,
-    ),
-    Difference(
         "rounded quotients derive by the chain rule, 0 times infinity where 1/y overflows; PyTorch says 0",
         "div",
         "gradient",
