@@ -24,7 +24,8 @@ _known: dict[int, tuple[weakref.ref[Any], str]] = {}
 def learn_model(module: Module, path: str) -> None:
     """Remember the names of a model's parameters and buffers."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        _learn(tensor, join(path, name))
+        for held in (tensor, tensor.array):  # of what needs no gradient a tape knows the array alone
+            _learn(held, join(path, name))
 
 
 def learn_variables() -> None:

@@ -193,14 +193,17 @@ class Tape:
         metas: dict[Any, Any] = {self.tensor._node: (self.tensor.shape, self.tensor.array.dtype)}
         for node in nodes:
             metas.update({parent: meta for parent, meta in zip(node.parents, node.metas, strict=True) if meta})
+        of_several = {_maker(node) for node in nodes if output_number(node) is not None}
         for node in nodes:
+            if node in of_several:  # a Function's or checkpoint's, whose outputs have nodes of their own
+                continue
             if node is self.tensor._node:
                 value = self._value(save(self.tensor), self.names.of(self.tensor))
             elif node.seen is not None:
                 value = self._value(node.seen.result, self.names.of(node))
             elif node in metas:
                 value = Value(self.names.of(node), tuple(metas[node][0]), dtypes.from_numpy(metas[node][1]).name)
-            else:  # the node of a Function, whose outputs have nodes of their own
+            else:  # used by a checkpoint alone, which does not know it
                 continue
             self._outputs.setdefault(_maker(node), {})[output_number(node) or 0] = value
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ..autograd.function import Function
+from ..autograd import function
+from ..autograd.function import output_number
 from ..autograd.op import Op
-from ..autograd.tape import Seen, Var, save
+from ..autograd.tape import Node, Seen, Var, save
 from ..errors import user_line
 from ..nn import Module
 from . import names
@@ -62,7 +63,7 @@ class _Watch:
             if self._open == 1:
                 self.modules = ModuleNames()
                 self._exchanges.exchange(Op, "_record", _noting)
-                self._exchanges.exchange(Function, "_record", _noting_function)
+                self._exchanges.exchange(function, "_hang_outputs", _noting_outputs)
                 self._exchanges.exchange(Module, "__call__", _in_module)
 
     def stop(self) -> None:
@@ -109,16 +110,23 @@ def _noting(record: Callable[..., None]) -> Any:
     return noted
 
 
-def _noting_function(record: Any) -> Any:
-    @functools.wraps(record.__func__)
-    def noted(cls: type[Function], ctx: Any, args: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
-        recorded = record.__func__(cls, ctx, args, outputs)
-        for out in recorded if _depth.get() else ():
-            if isinstance(out, Var) and out._node is not None:
-                _note(out._node, out, args)
-        return recorded
+def _noting_outputs(hang: Callable[..., tuple[Any, ...]]) -> Any:
+    """For Functions and checkpoints: a node for the whole, with one for each result."""
 
-    return classmethod(noted)
+    @functools.wraps(hang)
+    def noted(node: Node, outputs: tuple[Any, ...], args: tuple[Any, ...], *options: Any) -> tuple[Any, ...]:
+        results = hang(node, outputs, args, *options)
+        if _depth.get():
+            hung = [(out._node, out) for out in results if isinstance(out, Var) and _is_output(out._node, node)]
+            for each in (*hung, *[(node, out) for _, out in hung[:1]]):
+                _note(*each, args)
+        return results
+
+    return noted
+
+
+def _is_output(node: Node | None, maker: Node) -> bool:
+    return node is not None and output_number(node) is not None and node.parents[0] is maker
 
 
 def _note(node: Any, result: Var, inputs: tuple[Any, ...]) -> None:

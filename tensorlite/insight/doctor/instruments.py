@@ -173,8 +173,7 @@ def _in_backward() -> Watch | None:
     """The Watch of this thread, in the midst of a backward that it sees; one that is taken in steps hides nothing."""
     if not _here.watches or recording.here() is not None:
         return None
-    watch = _here.watches[-1]
-    return watch if watch.hidden <= 1 else None
+    return _here.watches[-1]
 
 
 def _gradients(gradients: Call) -> Call:
