@@ -457,3 +457,13 @@ def test_a_name_without_a_place_is_missing() -> None:
     for path in ("numpy.ones", "torch.nn.init.math", "torch.ops", "torch.nn.Linear.nonsense"):
         with pytest.raises(Missing):
             find(path)
+
+
+def test_a_static_method_has_no_self_and_a_star_is_no_name() -> None:
+    source = "from torch import *\nimport torch\nclass N(torch.nn.Module):\n    @staticmethod\n    def f(x): x.apply_(abs)"
+    assert {row.name for row in judge(uses(source)).rows} == {"torch.nn.Module", "torch.Tensor.apply_"}
+
+
+def test_conditions_of_comprehensions_are_read() -> None:
+    source = "import torch\nx = [y for y in range(3) if torch.fft.fft(y)]"
+    assert [row.name for row in judge(uses(source)).rows] == ["torch.fft.fft"]

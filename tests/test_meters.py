@@ -179,6 +179,7 @@ def test_perplexity_of_many_tokens_and_ignored_ones(device: str) -> None:
     logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     picked = [logs[n, target[n, t], t] for n in range(3) for t in range(5) if target[n, t] >= 0]
     assert fed(meters.Perplexity(), [(scores, target)], device) == pytest.approx(math.exp(-np.mean(picked)), rel=1e-12)
+    assert math.isnan(meters.Perplexity().compute())
     hopeless = meters.Perplexity()
     hopeless.update(tl.tensor([[0.0, -1e4]]), tl.tensor([1]))
     assert hopeless.compute() == math.inf

@@ -370,3 +370,34 @@ def test_thousands_of_modules_take_no_time_squared() -> None:
     found = model.summary(input_size=(1, 2))
     assert len(found.rows) == 2101
     assert math.isfinite(len(repr(found)))
+
+
+def test_a_view_that_is_saved_counts_with_all_the_memory_that_it_holds() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(tl.ones(4, 1))
+
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            return (x + 1.0)[:, :1] * self.factor
+
+    assert First().summary(tl.ones(4, 1000)).saved_bytes == 16000
+
+
+def test_shapes_are_those_of_the_first_call() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            return self.layer(self.layer(x)[:1])
+
+    row = by_name(Twice().summary(tl.ones(5, 3)))["layer"]
+    assert (row.calls, row.inputs, row.outputs) == (2, ((5, 3),), ((5, 3),))
+
+
+def test_under_no_grad_it_is_that_of_training_all_the_same() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    with tl.no_grad():
+        assert model.summary(tl.ones(5, 3)).saved_bytes == 5 * 4 * 4

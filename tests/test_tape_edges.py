@@ -102,3 +102,12 @@ def test_a_graph_of_very_many_paths_has_a_record_for_each_operation() -> None:
 def test_the_text_says_how_to_see_more() -> None:
     y = tl.tensor(2.0, requires_grad=True).exp() * 3.0
     assert str(y.tape()).splitlines()[-1].startswith("2 operations, 4 B saved for backward; compute inside `with")
+
+
+def test_a_tensor_goes_by_its_first_variable_that_is_no_private_one() -> None:
+    _hidden = tl.tensor(2.0, requires_grad=True)
+    with tl.tape():
+        first = second = _hidden * 3.0
+        loss = first + second
+    product, total = loss.tape().records
+    assert (product.inputs[0].value.name, product.result.name, total.result.name) == ("", "first", "loss")
