@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+from types import FrameType
 
 
 class TensorliteError(Exception):
@@ -66,11 +67,17 @@ class OutOfMemoryError(TensorliteError, MemoryError, RuntimeError):
     """A device has no room; the message says what was asked for and what is free."""
 
 
-def user_line() -> str:
-    """The innermost source line outside tensorlite, for messages: 'file.py:12: y = a / b'."""
+def users_frame() -> FrameType:
+    """The innermost frame outside tensorlite."""
     package = __name__.partition(".")[0]
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back
+    return frame
+
+
+def user_line() -> str:
+    """The innermost source line outside tensorlite, for messages: 'file.py:12: y = a / b'."""
+    frame = users_frame()
     file, line = frame.f_code.co_filename, frame.f_lineno
     return f"{file}:{line}: {linecache.getline(file, line).strip()}"

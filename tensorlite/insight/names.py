@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from ..autograd.tape import Node, Var
+from ..errors import users_frame
 from ..nn import Module
 from ..nn.tree import join
 
@@ -62,7 +63,7 @@ class Names:
 def _variables() -> dict[int, tuple[Any, str]]:
     """Tensors, their nodes and their arrays by id, each with the first of the user's variables that holds it."""
     found: dict[int, tuple[Any, str]] = {}
-    for name, value in _locals(_users_frame()).items():
+    for name, value in _locals(users_frame()).items():
         if isinstance(value, Var) and not name.startswith("_"):
             for held in (value, value._node, value.array):
                 if held is not None:
@@ -81,12 +82,3 @@ def _locals(frame: FrameType) -> dict[str, Any]:
     if frame.f_code.co_flags & inspect.CO_OPTIMIZED and isinstance(given, dict) and sys.getrefcount(given) == _UNHELD:
         given.clear()
     return variables
-
-
-def _users_frame() -> FrameType:
-    """The innermost frame outside of the library."""
-    package = __name__.partition(".")[0]
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame = frame.f_back
-    return frame
