@@ -13,7 +13,8 @@ import pytest
 import tensorlite as tl
 from tensorlite import backends, nn
 from tensorlite.insight import summary
-from tensorlite.insight.forward_pass import nodes_of, saved_arrays
+from tensorlite.insight.forward_pass import saved_arrays
+from tensorlite.insight.nodes import ancestors
 from tensorlite.nn import functional as F
 
 
@@ -166,7 +167,7 @@ def test_saved_bytes_are_what_the_nodes_hold() -> None:
     found = model.summary(x)
     out = model(x)
     apart = {id(t.array) for t in (*model.parameters(), *model.buffers(), x)}
-    held = {id(a): a for node in nodes_of([out]) for a in saved_arrays(node)}
+    held = {id(a): a for node in ancestors([out._node]) for a in saved_arrays(node)}
     blocks: list[np.ndarray] = []
     for array in held.values():
         while array.base is not None and isinstance(array.base, np.ndarray):

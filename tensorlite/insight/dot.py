@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from .page import boxes
 from .page.leaves import Leaf, Leaves
 from .records import Record, Tape, short_line
+from .tables import shape
 
 _HEAD = """digraph tape {
   rankdir=LR; nodesep=0.25; ranksep=0.45;
@@ -30,7 +31,7 @@ def _lines(tape: Tape) -> Iterator[str]:
         leaf = leaves.of(given)
         if leaf is not None and leaf not in names:
             names[leaf] = f"t{len(names)}"
-            text = _quoted(f"{leaf.name}\n{_shape(leaf.value.shape)}")
+            text = _quoted(f"{leaf.name}\n{shape(leaf.value.shape)}")
             yield f"  {names[leaf]} [label={text}, {_INPUT if leaf.source is None else _PARAMETER}];"
     yield from _cluster(boxes.of_tape(tape), tape, "", "  ")
     for record in tape.records:
@@ -68,14 +69,9 @@ def _operations(box: boxes.Box) -> Iterator[int]:
 
 
 def _label(record: Record) -> str:
-    name = record.result.name if record.result else ""
-    numbers = [str(given.value) for given in record.inputs if isinstance(given.value, (int, float))]
-    shape = _shape(record.result.shape) if record.result else ""
-    return "\n".join(filter(None, [name, " ".join([record.op, *numbers]), shape]))
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "number"
+    if record.result is None:
+        return record.title
+    return "\n".join(filter(None, [record.result.name, record.title, shape(record.result.shape)]))
 
 
 def _quoted(text: str) -> str:

@@ -33,6 +33,7 @@ from ..nn.parameter import Parameter
 from ..random import Generator
 from ..tensor import Tensor
 from . import costs
+from .nodes import ancestors
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -102,7 +103,7 @@ class ForwardPass:
 
     def nodes(self) -> list[Node]:
         """The nodes that lead to the result, in the order in which they were recorded."""
-        return nodes_of(tensors(self.result))
+        return ancestors(x._node for x in tensors(self.result))
 
     def module_of(self, node: Node) -> str:
         """The name of the module in which a node was recorded, "" for the model itself."""
@@ -180,18 +181,6 @@ def memory(array: Array) -> int:
     while not is_whole(array) and isinstance(array.base, (np.ndarray, type(array))):
         array = array.base
     return int(array.nbytes)
-
-
-def nodes_of(roots: Iterable[Tensor]) -> list[Node]:
-    """All nodes that lead to some tensors, the oldest first."""
-    found: set[Node] = set()
-    waiting = [x._node for x in roots]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Node) and node not in found:
-            found.add(node)
-            waiting += node.parents  # type: ignore[arg-type]  # leaves among them are passed over
-    return sorted(found, key=lambda node: node.seq)
 
 
 def saved_arrays(node: Node) -> Iterator[Array]:

@@ -16,6 +16,7 @@ from ..backends.recording_memory import root
 from ..nn import Module
 from ..tensor import Tensor
 from .forward_pass import ForwardPass, saved_arrays, tensors
+from .nodes import is_plain
 
 
 class GraphNode(NamedTuple):
@@ -97,7 +98,7 @@ class _Graph:
     def _add_node(self, node: Node, scope: str) -> None:
         taken = [self._leaf_or_node(parent) for parent in node.parents if parent is not None]
         taken += self._indices(saved_arrays(node))
-        attributes = ", ".join(f"{name}={value!r}" for name, value in node.params.items() if _is_plain(value))
+        attributes = ", ".join(f"{name}={value!r}" for name, value in node.params.items() if is_plain(value))
         self._names[id(node)] = self._add(f"{scope}/{node.op.name}", node.op.name, tuple(taken),
                                           self._shapes.get(id(node)), attributes)
 
@@ -121,10 +122,3 @@ class _Graph:
             name = f"{name}_{self._count[name] - 1}"
         self.nodes.append(GraphNode(name, op, inputs, shape, attributes))
         return name
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a parameter is numbers and words, no arrays and nothing that a Function or a checkpoint keeps."""
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))

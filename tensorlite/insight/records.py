@@ -19,7 +19,8 @@ from ..autograd.function import output_number
 from ..autograd.tape import Node, Saved, Var, save, wrap
 from ..errors import GradError
 from .names import Names
-from .tables import size, table
+from .nodes import ancestors
+from .tables import shape, size, table
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -45,8 +46,7 @@ class Value:
         return math.prod(self.shape) * dtypes.as_dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        shape = "x".join(map(str, self.shape)) or "number"
-        return f"{self.name} {shape}" if self.name else shape
+        return f"{self.name} {shape(self.shape)}" if self.name else shape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,12 @@ class Record:
         return f"<#{self.index} {self.op}>"
 
     @property
+    def title(self) -> str:
+        """The operation with the numbers that it was given: "mul 0.5"."""
+        numbers = [given.value for given in self.inputs if isinstance(given.value, (int, float))]
+        return " ".join([self.op, *(f"{number:g}" for number in numbers)])
+
+    @property
     def result(self) -> Value | None:
         """The first result; None for a checkpoint whose results the graph does not know."""
         return self.results[0] if self.results else None
@@ -128,7 +134,7 @@ class Tape:
         self.names = Names()
         self._records: dict[Node, Record] = {}
         self._outputs: dict[Node, dict[int, Value]] = {}
-        nodes = _ancestors(tensor._node)
+        nodes = ancestors([tensor._node])
         self._describe_results(nodes)
         for node in nodes:
             if output_number(node) is None:
@@ -249,17 +255,6 @@ def input_label(node: Node, position: int) -> str:
 def _maker(node: Node) -> Node:
     """The node that computes: a Function's, for one of its outputs."""
     return node if output_number(node) is None else node.parents[0]  # type: ignore[return-value]
-
-
-def _ancestors(root: Node) -> list[Node]:
-    """The nodes that lead to a node, itself the last: in the order of recording."""
-    found, stack = {root}, [root]
-    while stack:
-        for parent in stack.pop().parents:
-            if isinstance(parent, Node) and parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    return sorted(found, key=lambda node: node.seq)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

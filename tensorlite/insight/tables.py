@@ -1,4 +1,4 @@
-"""Tables for a terminal, and short words for sizes."""
+"""Tables for a terminal, and short words for shapes and sizes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> lis
     lines = ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)).rstrip()
              for row in cells]
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A tensor's shape: "2x3", or "number"."""
+    return "x".join(map(str, sizes)) or "number"
 
 
 def size(count: int) -> str:

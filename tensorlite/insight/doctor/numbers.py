@@ -51,15 +51,3 @@ def maker(x: Var) -> Node | None:
         parent = node.parents[0]
         node = parent if isinstance(parent, Node) else None
     return node
-
-
-def ancestors(node: Node) -> list[Node]:
-    """A node and all that it was computed from, oldest first."""
-    seen: set[Node] = set()
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(parent for parent in node.parents if isinstance(parent, Node))
-    return sorted(seen, key=lambda node: node.seq)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from ..nodes import is_plain
 from ..records import Input, Record, Tape, Value
 from . import boxes, explained, figures
 from .explained import Reference
@@ -127,11 +128,12 @@ class _Graph:
         references = self._references(record, inputs)
         result = record.result
         node = {
-            "kind": "op", "op": record.op, "title": _title(record), "family": _family(record),
+            "kind": "op", "op": record.op, "title": record.title, "family": _family(record),
             "minor": _is_minor(record), "name": result.name if result else "", "box": self.box_of[record.index],
             "path": record.module, "line": self._line(record.line), **self._described(result),
             "changed": result is not None and result.changed, "inputs": inputs,
-            "params": {name: str(value) for name, value in record.params.items() if _is_plain(value)},
+            "params": {name: str(value) for name, value in record.params.items()
+                       if value is not None and is_plain(value)},
             "saved": self._saved(record), "freed": record.saved is None,
             "formula": explained.result(record, references), "outputs": self._outputs(record, step),
         }
@@ -162,7 +164,7 @@ class _Graph:
 
     def _references(self, record: Record, inputs: list[Data]) -> dict[str, Reference]:
         """What the formulas of an operation may name: its inputs and its result."""
-        name = (record.result and record.result.name) or _title(record)
+        name = (record.result and record.result.name) or record.title
         found = {"out": {"name": name, "tensor": self.tensors.number(record.value)}}
         for given in inputs:
             if "shape" in given:
@@ -220,12 +222,6 @@ def _first(incoming: Any) -> Any:
     return next((g for g in incoming if g is not None), None) if isinstance(incoming, tuple) else incoming
 
 
-def _title(record: Record) -> str:
-    """An operation's name, with the number that it was called with: "mul 0.5"."""
-    numbers = [given.value for given in record.inputs if isinstance(given.value, (int, float))]
-    return " ".join([record.op, *(f"{number:g}" for number in numbers)])
-
-
 def _is_minor(record: Record) -> bool:
     """Whether an operation only hands numbers on, in another shape, order or dtype."""
     named = record.result is not None and record.result.name
@@ -236,11 +232,6 @@ def _family(record: Record) -> str:
     """The module of tl.ops that the operation is in; "" for a user's own."""
     module: str = record.node.op.forward.__module__ or ""
     return module.rpartition(".")[2] if module.startswith("tensorlite.ops.") else ""
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a keyword parameter can be read: a number, a word, or several."""
-    return isinstance(value, (bool, int, float, str)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def _below_model(name: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from ....autograd.tape import Node, Var
 from ....tensor import Tensor
-from ..numbers import ancestors, has_inf, has_nan
+from ...nodes import ancestors
+from ..numbers import has_inf, has_nan
 from ..places import Place
 from ..report import ERROR, Finding
 from ..watch import OpCall, Rule, Step
@@ -128,7 +129,7 @@ class NotFinite(Rule):
 
     def _forwards(self, root: Tensor) -> Finding | None:
         assert root._node is not None
-        path = [self._bad[node] for node in ancestors(root._node) if node in self._bad]
+        path = [self._bad[node] for node in ancestors([root._node]) if node in self._bad]
         kind = "NaN" if has_nan(root) else "inf"
         wanted = [bad for bad in path if bad.is_nan == (kind == "NaN")]
         if not wanted:

@@ -12,7 +12,8 @@ import numpy as np
 from ....autograd.mode import grad_enabled
 from ....autograd.tape import Node, Var
 from ....tensor import Tensor
-from ..numbers import MOVES, ancestors, is_float, maker, values
+from ...nodes import ancestors
+from ..numbers import MOVES, is_float, maker, values
 from ..places import LossCall, Place
 from ..report import ERROR, NOTE
 from ..watch import OpCall, Rule
@@ -182,7 +183,7 @@ class LossBroadcasts(Rule):
 
     def backward(self, roots: list[Tensor], is_kept: bool) -> None:
         if self._suspects:
-            used = {node for root in roots if root._node is not None for node in ancestors(root._node)}
+            used = set(ancestors(root._node for root in roots))
             for node, (shapes, place) in self._suspects.items():
                 if node in used:
                     self.say(f"the difference of a prediction and a target of shapes {shapes}: each prediction is "
