@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,32 @@ class Case:
         for kink in self.kinks:
             values = np.where(np.abs(values - kink) < 0.05, kink + np.copysign(0.1, values - kink), values)
         return np.asarray(values, dtype.numpy)
+
+
+# --- calling rows ----------------------------------------------------------------------------------------------------
+
+
+def tensors(arrays: Sequence[np.ndarray], device: str, requires_grad: bool = False) -> list[tl.Tensor]:
+    return [tl.tensor(a, device=device, requires_grad=requires_grad) for a in arrays]
+
+
+def listed(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+class Constants:
+    """tl.tensor for rows that make an index or mask: of the same numbers the same Tensor, made before the recording."""
+
+    def __init__(self) -> None:
+        self.made: dict[Any, tl.Tensor] = {}
+        self.make = tl.tensor
+
+    def __call__(self, values: Any, **options: Any) -> tl.Tensor:
+        array = np.asarray(values)
+        key = array.tobytes(), array.shape, array.dtype.str, *options.items()
+        if key not in self.made:
+            self.made[key] = self.make(values, **options)
+        return self.made[key]
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from case import Case
+from case import Case, Constants, listed
 from cases import CASES
 
 import tensorlite as tl
@@ -19,25 +17,6 @@ INDEXED = {"getitem", "setitem", "setitem_raw", "repeat_interleave counts"}  # b
 def is_captured(case: Case) -> bool:
     fixed = "dropout" not in case.name  # whose numbers differ from call to call
     return fixed and not {case.op, case.name} & (ON_THE_HOST | INDEXED)
-
-
-class Constants:
-    """tl.tensor for rows that make an index or mask: of the same numbers the same Tensor, made before the recording."""
-
-    def __init__(self) -> None:
-        self.made: dict[Any, tl.Tensor] = {}
-        self.make = tl.tensor
-
-    def __call__(self, values: Any, **options: Any) -> tl.Tensor:
-        array = np.asarray(values)
-        key = array.tobytes(), array.shape, array.dtype.str, *options.items()
-        if key not in self.made:
-            self.made[key] = self.make(values, **options)
-        return self.made[key]
-
-
-def listed(result: Any) -> list[Any]:
-    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 @pytest.mark.parametrize("case", [*filter(is_captured, CASES)], ids=lambda case: case.name)

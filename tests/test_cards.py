@@ -17,8 +17,8 @@ from typing import Any
 import card_calls
 import numpy as np
 import pytest
+from case import listed, tensors
 from cases import CASES
-from test_ops import listed, tensors
 
 import tensorlite as tl
 import tensorlite.nn.functional as F

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from case import ANY, Case
+from case import ANY, Case, listed, tensors
 from cases import CASES
 
 import tensorlite as tl
@@ -27,14 +27,6 @@ TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-1
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 DIFFERENTIABLE = [case for case in CASES if case.gradient]
 every_gradient = pytest.mark.parametrize("case", DIFFERENTIABLE, ids=lambda case: case.name)
-
-
-def tensors(arrays: list[np.ndarray], device: str, requires_grad: bool = False) -> list[tl.Tensor]:
-    return [tl.tensor(a, device=device, requires_grad=requires_grad) for a in arrays]
-
-
-def listed(result: Any) -> list[Any]:
-    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 def wide(array: np.ndarray, result: DType) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case import listed
 
 import tensorlite as tl
 
@@ -61,10 +62,6 @@ CALLS: dict[str, tuple[Call, np.ndarray]] = {
     "msort": (lambda m, x: m.msort(x), ROWS),
     "sgn": (lambda m, x: m.sgn(x) + m.absolute(x), ROWS),
 }
-
-
-def listed(result: Any) -> list[Any]:
-    return list(result) if isinstance(result, tuple) else [result]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

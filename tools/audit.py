@@ -120,7 +120,7 @@ def check(found: dict[str, Any]) -> list[str]:
     """How the published record and page differ from what was found."""
     published = record.read()
     wrong = record.differences(published, found)
-    if page.FILE.read_text() != page.text(published):
+    if page.FILE.read_text(encoding="utf-8") != page.text(published):
         wrong.append("docs/audit.md is not made of tensorlite/insight/audit.json: run tools/audit.py")
     return wrong
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
-from case import Case
+from case import Case, listed, tensors
 
 import tensorlite as tl
 from auditing import points
@@ -59,14 +59,6 @@ class Figure:
         self.exact &= other.exact
         self.denormal |= other.denormal
         self.count += other.count
-
-
-def listed(result: Any) -> list[Any]:
-    return list(result) if isinstance(result, (tuple, list)) else [result]
-
-
-def tensors(arrays: Sequence[np.ndarray], device: str, requires_grad: bool = False) -> list[tl.Tensor]:
-    return [tl.tensor(a, device=device, requires_grad=requires_grad) for a in arrays]
 
 
 def wide(array: np.ndarray) -> np.ndarray:

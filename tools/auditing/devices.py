@@ -11,10 +11,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from case import Case
+from case import Case, Constants, listed, tensors
 
 import tensorlite as tl
-from auditing.accuracy import listed, tensors
 from tensorlite import dtypes
 from tensorlite.backends import get
 from tensorlite.backends.kernels import Instance, catalogue
@@ -26,21 +25,6 @@ SEVERITY = [SAME, RANDOM, REFUSED, DIFFERS]
 C_TYPES = frozenset(dtype.c_type for dtype in dtypes.ALL)
 CASTS = "formulas::copy"  # between any two dtypes, around whatever an op does
 PASSES = 3  # eager, recorded, replayed
-
-
-class _Constants:
-    """tl.tensor for rows that make an index or mask: of the same numbers the same Tensor, made before the recording."""
-
-    def __init__(self) -> None:
-        self.made: dict[Any, tl.Tensor] = {}
-        self.make = tl.tensor
-
-    def __call__(self, values: Any, **options: Any) -> tl.Tensor:
-        array = np.asarray(values)
-        key = array.tobytes(), array.shape, array.dtype.str, *options.items()
-        if key not in self.made:
-            self.made[key] = self.make(values, **options)
-        return self.made[key]
 
 
 def captured(case: Case, dtype: DType, device: str) -> str:
@@ -58,7 +42,7 @@ def captured(case: Case, dtype: DType, device: str) -> str:
 
     replayed = tl.capture(step)
     passes = [tensors(case.arrays(case.shapes[0], dtype, seed), device) for seed in range(PASSES)]
-    with mock.patch.object(tl, "tensor", _Constants()):
+    with mock.patch.object(tl, "tensor", Constants()):
         for inputs in passes:
             wanted = [x.cpu().numpy() for x in step(*inputs)]
             try:

@@ -77,7 +77,7 @@ exp is not the GPU's.
 
 
 def write(record: dict[str, Any]) -> None:
-    FILE.write_text(text(record))
+    FILE.write_text(text(record), encoding="utf-8")
 
 
 def text(record: dict[str, Any]) -> str:
@@ -134,8 +134,7 @@ def _forward(rows: list[Row]) -> str:
 
 
 def _worst(rows: list[Row], name: str) -> str:
-    figures = [row[name] for row in rows if name == "forward_ulp" or row["gradient_error"] is not None
-               or name == "forward_ulp_of_terms"]
+    figures = [row[name] for row in rows if name != "gradient_error" or row["double_gradient"] is not None]
     if not figures:
         return "-"
     return "∞" if None in figures else _short(max(figures))

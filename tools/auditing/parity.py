@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from case import Case
+from case import Case, listed, tensors
 
 import tensorlite as tl
-from auditing.accuracy import listed, numbers, tensors, weights
+from auditing.accuracy import numbers, weights
 from tensorlite import ops
 from tensorlite.backends import get
 from tensorlite.dtypes import DType
@@ -133,8 +133,7 @@ class Translation:
         own = function.__globals__
         if id(own) not in self._globals:
             self._globals[id(own)] = made = dict(own)
-            for name in function.__code__.co_names and own:
-                value = own[name]
+            for name, value in own.items():
                 if not isinstance(value, (list, tuple, dict)):
                     try:
                         made[name] = self.of(value)

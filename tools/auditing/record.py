@@ -54,11 +54,11 @@ def write(record: dict[str, Any], path: Path = FILE) -> None:
     """The record as JSON, one row a line."""
     head = {key: value for key, value in record.items() if key != "rows"}
     rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in record["rows"])
-    path.write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{rows}\n]\n}}\n')
+    path.write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{rows}\n]\n}}\n', encoding="utf-8")
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text())
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
 
 

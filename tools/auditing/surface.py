@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-from case import Case
+from case import Case, tensors
 
 import tensorlite as tl
-from auditing.accuracy import tensors
 from tensorlite.autograd.op import Op
 
 NO_OPERATIONS = {
