@@ -176,6 +176,16 @@ def test_an_average_is_a_model_and_is_saved_as_one() -> None:
     assert tl.equal(average(tl.ones(1, 2)), model(tl.ones(1, 2))) and average.n_averaged.item() == 1
 
 
+@pytest.mark.parametrize("options", [{"avg_fn": optim.swa_utils.get_ema_avg_fn(0.9)},
+                                     {"multi_avg_fn": optim.swa_utils.get_ema_multi_avg_fn(0.9)}], ids=list)
+def test_the_first_update_copies_bit_for_bit(options: dict[str, Any]) -> None:
+    model = nn.Linear(40, 40)
+    average = optim.swa_utils.AveragedModel(model, **options)
+    model.weight.data.add_(0.1)
+    average.update_parameters(model)
+    assert tl.equal(average.module.weight, model.weight)
+
+
 def test_an_average_in_a_captured_step(device: str) -> None:
     model = nn.Linear(2, 1).to(device)
     rule = optim.swa_utils.get_ema_avg_fn(0.5)

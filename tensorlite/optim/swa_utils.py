@@ -82,13 +82,13 @@ class AveragedModel(Module):
         """Take the parameters of a model of the same structure into the averages."""
         averaged, current = self._averaged(self.module), self._averaged(model)
         current = [p.detach().to(mean.device) for mean, p in zip(averaged, current, strict=True)]
-        for mean, p in zip(averaged, current, strict=True):
-            mean.copy_(where(self.n_averaged == 0, p, mean))
         if self.multi_avg_fn is not None:
             self.multi_avg_fn(averaged, current, self.n_averaged)
         else:
             for mean, p in zip(averaged, current, strict=True):
                 mean.copy_(self.avg_fn(mean, p, self.n_averaged))
+        for mean, p in zip(averaged, current, strict=True):
+            mean.copy_(where(self.n_averaged == 0, p, mean))
         if not self.use_buffers:
             for kept, given in zip(self.module.buffers(), model.buffers(), strict=True):
                 kept.copy_(given)
