@@ -68,7 +68,8 @@ size:
 	@$(PYTHON) tools/code_size.py
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/api docs/source .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-proofs build dist docs/_build docs/api docs/source
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
