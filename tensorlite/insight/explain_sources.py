@@ -259,4 +259,3 @@ def _opening(file: str, launcher: str) -> Source:
     count = next((i for i, line in enumerate(lines) if not line.startswith("//")), len(lines))
     said = [f"// {line}" for line in launcher.splitlines() if line]
     return Source(f"kernels/{file}:1", "\n".join([*said, *lines[:count]]))
-

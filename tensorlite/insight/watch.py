@@ -133,5 +133,3 @@ def _note(node: Any, result: Var, inputs: tuple[Any, ...]) -> None:
     modules = _modules.get()
     node.trace, node.module = user_line(), modules[-1][0] if modules else ""
     node.seen = Seen(save(result), tuple(save(x) if isinstance(x, Var) else x for x in inputs), modules)
-
-

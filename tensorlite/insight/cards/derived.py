@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .composed import composed
 
-_BAR = {"n": "sum(where(isnan(x), 0, 1))"}
+_COUNTED = {"n": "sum(where(isnan(x), 0, 1))"}
 
 CARDS = (
     # numbers
@@ -42,7 +42,7 @@ CARDS = (
              {"x": "where(isnan(x), 0, g)"}),
     composed("nanmean", "sum(where(isnan(x), 0, x))/n", "cast div sum where",
              "A mean over the n elements that are not NaN: they get g/n, the others 0.",
-             {"x": "where(isnan(x), 0, g/n)"}, where=_BAR),
+             {"x": "where(isnan(x), 0, g/n)"}, where=_COUNTED),
     composed("aminmax", "the smallest and the largest", "amin amax", "See amin and amax; both gradients add up."),
     composed("var_mean", "variance and mean", "var mean", "See var and mean; both gradients add up."),
     composed("std_mean", "standard deviation and mean", "std mean", "See std and mean; both gradients add up."),

@@ -199,4 +199,3 @@ def _undisturbed(model: Module) -> Iterator[None]:
         python_random.setstate(python_state)
         if numpy_state is not None:
             np.random.set_state(numpy_state)
-

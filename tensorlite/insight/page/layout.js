@@ -69,7 +69,7 @@ function arrange(scene, scenes, sizeOf) {
   const vertices = verticesOf(scene, scenes, sizeOf);
   const ranks = ranked(scene, vertices);
   const lines = withDummies(scene, vertices, ranks);
-  order(ranks, lines);
+  order(ranks);
   setHeights(ranks);
   measure(scene, ranks);
   scene.lines = lines;

@@ -77,7 +77,7 @@ class Page {
   #facts() {
     const { data, nodes } = this.model;
     const parameters = nodes.filter((node) => node.kind === "parameter");
-    const numbers = parameters.reduce((sum, node) => sum + node.shape.reduce((a, b) => a * b, 1), 0);
+    const numbers = parameters.reduce((sum, node) => sum + count(node.shape), 0);
     const words = [plural(data.forward.length, "operation"), `${plural(parameters.length, "parameter")}, ${plural(numbers, "number")}`,
       `${bytesText(data.savedBytes)} saved`, data.device];
     find("#facts").append(...words.map((word) => html("li", {}, word)));

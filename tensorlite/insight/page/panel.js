@@ -131,7 +131,7 @@ class Panel {
   #box(box) {
     const operations = box.nodes.filter((node) => node.kind === "op");
     const parameters = box.nodes.filter((node) => node.kind === "parameter");
-    const numbers = parameters.reduce((sum, node) => sum + node.shape.reduce((a, b) => a * b, 1), 0);
+    const numbers = parameters.reduce((sum, node) => sum + count(node.shape), 0);
     const kind = { module: "module", repeat: "repetition", turn: "one repetition" }[box.kind];
     const rows = [["Operations", operations.length], ["Parameters", `${parameters.length}, ${plural(numbers, "number")}`]];
     if (box.path) rows.push(["Path", box.path]);
@@ -220,7 +220,6 @@ function tensorBlock(tensor, kind) {
   if (tensor.stats && !(tensor.values?.length < 9)) {
     const rows = ["mean", "std", "min", "max", "norm"].map((name) => [name, numberText(tensor.stats[name], undefined, 4)]);
     for (const name of ["zeros", "nan", "inf"]) if (tensor[name]) rows.push([name, tensor[name].toLocaleString("en")]);
-    if (tensor.sampled) rows.push(["of a sample of", tensor.sampled.toLocaleString("en")]);
     parts.push(facts(rows));
   } else if (tensor.nan) {
     parts.push(facts([["nan", tensor.nan]]));

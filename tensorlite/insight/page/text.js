@@ -61,7 +61,7 @@ function cardLines(tensor) {
   if (!tensor) return [];
   if (tensor.stats && tensor.stats.min === tensor.stats.max && !tensor.nan && !tensor.inf) return [`all ${numberText(tensor.stats.min, tensor.dtype, 4)}`];
   const flat = tensor.shape.length < 2 || isColumn(tensor) || tensor.values?.length === 1;
-  const [rows, columns] = flat ? [1, tensor.shape.reduce((a, b) => a * b, 1)] : tensor.shape;
+  const [rows, columns] = flat ? [1, count(tensor.shape)] : tensor.shape;
   const fits = tensor.values && (flat || tensor.shape.length === 2) && rows <= 4 && columns <= (rows > 1 ? 4 : 5);
   if (!fits) return tensor.bars ? [] : [ends(tensor)];
   if (columns === 0 || rows === 0) return ["empty"];

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from ....autograd.tape import Node
-from ....tensor import Tensor
 from ..numbers import maker, rms, values
 from ..places import Place
 from ..watch import OpCall, Rule
@@ -148,7 +147,7 @@ class UnnormalisedInput(Rule):
         if call.op not in PRODUCTS or not call.training or not call.tensors:
             return
         x = call.tensors[0]
-        if x._requires_grad or not self._is_first(x):
+        if x._requires_grad or not self.watch.is_argument(x):
             return
         found = values(x)
         size = rms(found)
@@ -156,9 +155,6 @@ class UnnormalisedInput(Rule):
             self.say(f"the input of shape {x.shape} goes into the first layer with values from {found.min():.3g} to "
                      f"{found.max():.3g} (mean {found.mean():.3g}, standard deviation {found.std():.3g}).",
                      _cure(found), call.place, about=_site(call.place))
-
-    def _is_first(self, x: Tensor) -> bool:
-        return self.watch.is_argument(x)
 
 
 def _cure(found: np.ndarray) -> str:

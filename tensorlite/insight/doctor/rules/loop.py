@@ -13,7 +13,7 @@ from ....optim import Optimizer
 from ....tensor import Tensor
 from ..numbers import values
 from ..places import LossCall, Place
-from ..report import ERROR, NOTE
+from ..report import ERROR, NOTE, WARNING
 from ..watch import OpCall, Rule, Step
 
 # Once may be the habit of calling optimizer.step() before the loop, to quiet a scheduler; twice is the loop itself.
@@ -223,7 +223,7 @@ class NotShuffled(Rule):
         if len(classes) == self.BATCHES and None not in classes and len(known) > 1:
             self.say(f"each of {self.BATCHES} batches in a row holds samples of one class only: the data is sorted, "
                      "and each step unlearns what the others have learned.",
-                     "shuffle: DataLoader(dataset, batch_size, shuffle=True).", call.place, severity="warning",
+                     "shuffle: DataLoader(dataset, batch_size, shuffle=True).", call.place, severity=WARNING,
                      about="sorted")
 
     def _repeated(self, call: LossCall, total: int) -> None:

@@ -15,11 +15,11 @@ from ....tensor import Tensor
 from ...nodes import ancestors
 from ..numbers import MOVES, is_float, maker, values
 from ..places import LossCall, Place
-from ..report import ERROR, NOTE
+from ..report import ERROR, NOTE, WARNING
 from ..watch import OpCall, Rule
 
 _SCORES: Final = "cross_entropy", "binary_cross_entropy_with_logits"
-_SQUASHING: Final = {"softmax": ERROR, "sigmoid": ERROR, "tanh": "warning", "relu": "warning", "linear_relu": "warning"}
+_SQUASHING: Final = {"softmax": ERROR, "sigmoid": ERROR, "tanh": WARNING, "relu": WARNING, "linear_relu": WARNING}
 
 # Rounding of 16-bit probabilities; what is wrong by mistake is wrong by far more.
 ROUNDING: Final = 1e-2
@@ -82,10 +82,9 @@ class NoLogProbabilities(Rule):
         if call.name in ("nll_loss", "kl_div") and self.watch.is_looking and call.input.numel():
             highest = float(np.nanmax(values(call.input), initial=-math.inf))
             if highest > ROUNDING:
-                cure = " or use F.cross_entropy on the scores" if call.name == "nll_loss" else ""
+                instead = ", or use F.cross_entropy on the scores" if call.name == "nll_loss" else ""
                 self.say(f"{call.name} expects log-probabilities, which are never above 0; its input reaches "
-                         f"{highest:.3g}.", f"apply F.log_softmax(scores, dim=1) in front of it,{cure}."
-                         if cure else "apply F.log_softmax(scores, dim=1) in front of it.", call.place)
+                         f"{highest:.3g}.", f"apply F.log_softmax(scores, dim=1) in front of it{instead}.", call.place)
 
 
 class ProbabilityRange(Rule):
