@@ -17,10 +17,11 @@ import tensorlite.nn.functional as F
 from tensorlite import nn, ops
 from tensorlite.autograd.op import Op
 from tensorlite.backends import cpu, get
-from tensorlite.insight import costs, explain_facts, explain_sources
+from tensorlite.insight import costs
 from tensorlite.insight.cards.dialect import evaluate
 from tensorlite.insight.cards.mathml import mathml
 from tensorlite.insight.cards.pretty import pretty
+from tensorlite.insight.explanation import facts, sources
 
 x = tl.ones(2, requires_grad=True)
 
@@ -133,7 +134,7 @@ def test_where_kernel_sources_are_missing_the_rest_is_shown(monkeypatch: pytest.
     def missing() -> Path:
         raise tl.TensorliteError("kernel sources not found")
 
-    monkeypatch.setattr(explain_sources.kernel_sources, "folder", missing)
+    monkeypatch.setattr(sources.kernel_sources, "folder", missing)
     text = repr(tl.explain("exp"))
     assert "on CUDA" not in text and "on the CPU" in text
 
@@ -153,24 +154,24 @@ def test_dtypes_are_those_that_the_op_takes(name: str, said: str) -> None:
 @pytest.mark.parametrize("name", sorted(DIFFERENTIABLE_OPS))
 def test_every_rule_and_kernel_has_its_source(name: str) -> None:
     op = DIFFERENTIABLE_OPS[name]
-    rules = explain_sources.rules_of(op)
+    rules = sources.rules_of(op)
     assert {part for key in rules for part in key.split(", ")} == set(op.rule_of)
-    for source in (explain_sources.forward_of(op), *rules.values()):
+    for source in (sources.forward_of(op), *rules.values()):
         path, _, line = source.place.partition(":")
         file = Path(tl.__file__).parent.parent / path
         assert source.text.splitlines()[0] in file.read_text().splitlines()[int(line) - 1] + "\n" + "\n".join(
             file.read_text().splitlines()[int(line) - 1:int(line) + 3])
-    for kernel in explain_sources.kernels_of(op):
-        assert explain_sources.cpu_kernel(kernel).text
-        source = explain_sources.cuda_kernel(kernel)
+    for kernel in sources.kernels_of(op):
+        assert sources.cpu_kernel(kernel).text
+        source = sources.cuda_kernel(kernel)
         assert source.place.startswith("kernels/") and source.text
 
 
 def test_the_source_of_a_lambda_is_that_lambda() -> None:
-    rules = explain_sources.rules_of(DIFFERENTIABLE_OPS["atan2"])
+    rules = sources.rules_of(DIFFERENTIABLE_OPS["atan2"])
     assert rules["x"].text == "lambda g, x, y: mul(g, _div(y, _square_radius(x, y)))"
     assert rules["y"].text == "lambda g, x, y: neg(mul(g, _div(x, _square_radius(x, y))))"
-    assert explain_sources.rules_of(DIFFERENTIABLE_OPS["add"])["x"].text == "lambda g: g"
+    assert sources.rules_of(DIFFERENTIABLE_OPS["add"])["x"].text == "lambda g: g"
 
 
 class Listener:
@@ -220,22 +221,22 @@ def test_the_kernels_that_are_shown_are_those_that_run() -> None:
     assert len(listener.ran) > 90
     for name, ran in listener.ran.items():
         if name in DIFFERENTIABLE_OPS:
-            shown = explain_sources.kernels_of(DIFFERENTIABLE_OPS[name])
+            shown = sources.kernels_of(DIFFERENTIABLE_OPS[name])
             known = {*shown, "copy", *NAMED_BY_A_PARAMETER.get(name, ())}  # copies are made of what is not dense
             assert ran <= known, name
             assert not ran - {"copy"} or shown[0] in ran, name
 
 
-@pytest.mark.parametrize("kernel", sorted(explain_facts.PRODUCTS))
+@pytest.mark.parametrize("kernel", sorted(facts.PRODUCTS))
 def test_flops_are_those_that_the_profiler_counts(kernel: str) -> None:
-    product = explain_facts.PRODUCTS[kernel]
-    counted = explain_facts.cost_of_example(kernel).flops
+    product = facts.PRODUCTS[kernel]
+    counted = facts.cost_of_example(kernel).flops
     assert evaluate(product.flops, product.sizes) == counted > 0
-    assert f"{counted:,} flops" in explain_facts.costs_of(kernel)
+    assert f"{counted:,} flops" in facts.costs_of(kernel)
 
 
 def test_every_kernel_whose_flops_are_counted_is_explained() -> None:
-    assert set(explain_facts.PRODUCTS) >= (costs.PRODUCTS | costs.CONVOLUTIONS) & set(cpu.KERNELS)
+    assert set(facts.PRODUCTS) >= (costs.PRODUCTS | costs.CONVOLUTIONS) & set(cpu.KERNELS)
 
 
 # --- the audit, the page, the typesetting ----------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def test_the_rows_of_the_audit_are_shown(monkeypatch: pytest.MonkeyPatch) -> Non
            "double_gradient": "ok", "parity": {"same": "values nan"}, "captured": "same"}
     other = {**row, "device": "cuda:sim", "forward_ulp": None, "gradient_error": None,
              "parity": {"same": "values inf", "differs": "nan"}}
-    monkeypatch.setattr(explain_facts, "_audit", lambda: [row, other, {**row, "op": "log"}])
+    monkeypatch.setattr(facts, "_audit", lambda: [row, other, {**row, "op": "log"}])
     text = repr(tl.explain("exp"))
     (head,) = [line for line in text.splitlines() if "dtype" in line and "ulp" in line]
     assert head.split() == ["dtype", "device", "ulp", "gradient", "second", "PyTorch", "captured", "why"]
@@ -266,13 +267,13 @@ def test_the_published_audit_reads_well() -> None:
 
 def test_the_audit_that_is_shown_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text('{"environment": {}, "rows": [{"op": "exp", "dtype": "float16"}]}')
-    monkeypatch.setattr(explain_facts.resources, "files", lambda package: tmp_path)
-    explain_facts._audit.cache_clear()
-    assert explain_facts.audit_of("exp") == [{"op": "exp", "dtype": "float16"}]
+    monkeypatch.setattr(facts.resources, "files", lambda package: tmp_path)
+    facts._audit.cache_clear()
+    assert facts.audit_of("exp") == [{"op": "exp", "dtype": "float16"}]
     (tmp_path / "audit.json").unlink()
-    explain_facts._audit.cache_clear()
-    assert explain_facts.audit_of("exp") == []
-    explain_facts._audit.cache_clear()
+    facts._audit.cache_clear()
+    assert facts.audit_of("exp") == []
+    facts._audit.cache_clear()
 
 
 class Reader(html.parser.HTMLParser):

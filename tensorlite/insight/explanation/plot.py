@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.op import Op
-from ..backends.kernels.elementwise import FORMULAS
-from .cards import Card
+from ...autograd.op import Op
+from ...backends.kernels.elementwise import FORMULAS
+from ..cards import Card
 
 _WIDTH, _HEIGHT, _MARGIN = 560, 260, 28
 _REACH = 4.0  # x from -4 to 4

@@ -3,8 +3,10 @@
     >>> tl.explain("sigmoid").card.derivative_text("x")
     'g·out·(1 - out)'
 
-Contract. What a card says is proved (cards/card.py), or read from the objects that run (explain_sources.py,
-explain_facts.py) when it is asked for. Nothing is imported or computed before `tl.explain` is called.
+sources.py reads where an operation stands, facts.py its dtypes, costs and audit; page.py and plot.py make HTML of it.
+
+Contract. What a card says is proved (cards/card.py), or read from the objects that run when it is asked for. Nothing is
+imported or computed before `tl.explain` is called.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from .. import nn, ops
-from ..autograd.op import Op
-from ..autograd.tape import Node, Var
-from ..errors import ArgumentError
-from ..nn import functional
-from ..tensor import Tensor
-from .cards import CARDS, Card
-from .explain_facts import audit_of, costs_of, dtypes_of
-from .explain_page import page
-from .explain_plot import plot
-from .explain_sources import (
+from ... import nn, ops
+from ...autograd.op import Op
+from ...autograd.tape import Node, Var
+from ...errors import ArgumentError
+from ...nn import functional
+from ...tensor import Tensor
+from ..cards import CARDS, Card
+from ..tables import table
+from .facts import audit_of, costs_of, dtypes_of
+from .page import page
+from .plot import plot
+from .sources import (
     Source,
     cpu_kernel,
     cuda_kernel,
@@ -40,7 +43,6 @@ from .explain_sources import (
     reference_of,
     rules_of,
 )
-from .tables import table
 
 _WIDTH = 100
 

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autograd.op import Op
-from ..backends import cpu, cpu_compiled, kernel_sources
-from ..backends.kernels import catalogue
-from ..errors import TensorliteError
+from ...autograd.op import Op
+from ...backends import cpu, cpu_compiled, kernel_sources
+from ...backends.kernels import catalogue
+from ...errors import TensorliteError
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 _LONGEST = 60  # lines of a source that a card shows
 
 

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import dtypes
-from ..autograd.mode import no_grad
-from ..autograd.op import ANY, FLOAT, Op
-from ..backends import get
-from ..backends.kernels.elementwise import FORMULAS
-from ..creation import ones
-from ..errors import TensorliteError
-from .cards.pretty import pretty
-from .costs import bytes_moved, work
-from .spans import Work
+from ... import dtypes
+from ...autograd.mode import no_grad
+from ...autograd.op import ANY, FLOAT, Op
+from ...backends import get
+from ...backends.kernels.elementwise import FORMULAS
+from ...creation import ones
+from ...errors import TensorliteError
+from ..cards.pretty import pretty
+from ..costs import bytes_moved, work
+from ..spans import Work
 
 _PROMOTION = {
     FLOAT: "floating dtypes stay as they are; integers and bools become the default floating dtype",
@@ -137,7 +137,7 @@ def _elementwise_cost(kernel: str) -> str:
 @functools.cache
 def _audit() -> list[dict[str, Any]]:
     """The rows of audit.json; none where the package holds no such file."""
-    file = resources.files(__package__).joinpath("audit.json")
+    file = resources.files("tensorlite.insight").joinpath("audit.json")
     if not file.is_file():
         return []
     rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
