@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
-from typing import Any, Protocol
 
-
-class _Part(Protocol):
-    @property
-    def title(self) -> str: ...
-    @property
-    def lines(self) -> list[str]: ...
-    @property
-    def sources(self) -> Sequence[Any]: ...
-
+from .parts import Part
+from .sources import Source
 
 _FORMULAS = frozenset({"formula", "derivatives", "where"})
 _FOLDED = frozenset({"forward", "rules", "on the CPU", "on CUDA"})  # opened by a click
@@ -47,7 +39,7 @@ _STYLE = """
 """
 
 
-def page(name: str, parts: Iterable[_Part], math: Mapping[str, str], figure: str) -> str:
+def page(name: str, parts: Iterable[Part], math: Mapping[str, str], figure: str) -> str:
     """The text of the page; `math` has MathML for the lines "left = right", by their left sides, `figure` is SVG."""
     body = "\n".join(_section(part, math if part.title in _FORMULAS else {}) for part in parts)
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -56,14 +48,14 @@ def page(name: str, parts: Iterable[_Part], math: Mapping[str, str], figure: str
             f"<h1>{escape(name)}</h1>\n{figure}\n{body}\n</article>\n</body>\n</html>\n")
 
 
-def _section(part: _Part, math: Mapping[str, str]) -> str:
+def _section(part: Part, math: Mapping[str, str]) -> str:
     kind = ' class="formula"' if part.title in _FORMULAS else ""
     lines = "".join(f"<p>{math.get(line.partition(' = ')[0]) or escape(line)}</p>" for line in part.lines)
     sources = "".join(_source(source, part.title in _FOLDED) for source in part.sources)
     return f"<section{kind}>\n<h2>{escape(part.title)}</h2>\n<div>{lines}{sources}</div>\n</section>"
 
 
-def _source(source: Any, folded: bool) -> str:
+def _source(source: Source, folded: bool) -> str:
     text = f"<pre>{escape(source.text)}</pre>"
     opened = "" if folded else " open"
     return f"<details{opened}><summary>{escape(source.place)}</summary>{text}</details>"
