@@ -97,7 +97,7 @@ def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph
             retained[holder] = g, False
         if node in wanted:
             at_targets[node] = g, False
-        fresh, metas, parents = node.op.fresh, node.metas, node.parents
+        fresh, metas, parents = node.op.fresh and not watched, node.metas, node.parents
         refuse_nan = check_nan or node.check_nan
         if useful is not None and useful.isdisjoint(parents):
             continue
@@ -123,8 +123,7 @@ def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph
                     _refuse_nan(node, position, result)
                 if watched:
                     outgoing.append((position, result))
-                alone = not watched and fresh and recording_memory.is_whole(array) and array is not g.array
-                send(parents[position], result, alone)
+                send(parents[position], result, fresh and recording_memory.is_whole(array) and array is not g.array)
         except Exception as error:
             if node.trace is not None:
                 error.add_note(f"{node.op.name} was recorded at {node.trace}")
