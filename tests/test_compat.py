@@ -460,7 +460,8 @@ def test_a_name_without_a_place_is_missing() -> None:
 
 
 def test_a_static_method_has_no_self_and_a_star_is_no_name() -> None:
-    source = "from torch import *\nimport torch\nclass N(torch.nn.Module):\n    @staticmethod\n    def f(x): x.apply_(abs)"
+    source = ("from torch import *\nimport torch\nclass N(torch.nn.Module):\n"
+              "    @staticmethod\n    def f(x): x.apply_(abs)")
     assert {row.name for row in judge(uses(source)).rows} == {"torch.nn.Module", "torch.Tensor.apply_"}
 
 

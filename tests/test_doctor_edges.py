@@ -135,3 +135,8 @@ def test_a_sum_of_two_losses_that_are_done_is_no_running_sum() -> None:
             optimizer.step()
             shown = losses[0] + losses[1]
     assert shown.item() > 0 and not len(d.report), d.report
+
+
+def test_a_check_of_a_loss_that_is_no_tensor() -> None:
+    found = only(tl.doctor.check(mlp(), lambda p, t: F.cross_entropy(p, t).item(), data()), "failed")
+    assert "the loss must be a Tensor, got float" in found.seen

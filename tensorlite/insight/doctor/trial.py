@@ -17,9 +17,10 @@ import numpy as np
 
 from ... import backends, random
 from ...autograd.mode import enable_grad
-from ...errors import ArgumentError, TensorliteError
+from ...errors import ArgumentError, DTypeError, TensorliteError
 from ...nn import Module
 from ...optim import Adam, Optimizer
+from ...tensor import Tensor
 from . import instruments
 from .errors import explain
 from .numbers import norm, values
@@ -108,6 +109,9 @@ class _Trial:
         if self.optimizer is not None:
             self.optimizer.zero_grad()
         loss = self.loss_fn(self.model(*inputs), *target)
+        if not isinstance(loss, Tensor):
+            raise DTypeError(f"doctor.check: the loss must be a Tensor, got {type(loss).__name__}; return "
+                             "what backward() can start from, not .item() or a tuple")
         loss = loss if loss.ndim == 0 else loss.mean()
         loss.backward()
         if not self.losses:
