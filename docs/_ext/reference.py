@@ -15,9 +15,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from repository import put
 
 import tensorlite as tl
-from tensorlite import nn, optim
+from tensorlite import (
+    accelerator,
+    amp,
+    autograd,
+    compat,
+    cuda,
+    data,
+    errors,
+    insight,
+    linalg,
+    nn,
+    optim,
+    random,
+    simulator,
+    testing,
+)
 from tensorlite.autograd.op import Op
+from tensorlite.data import transforms
 from tensorlite.dtypes import DType
+from tensorlite.insight import cards, doctor, meters
 from tensorlite.nn import functional, init, utils
 from tensorlite.optim import lr_scheduler
 
@@ -56,23 +73,6 @@ def comes_from(*modules: str) -> Callable[[Any], bool]:
 
 def pages() -> list[Page]:
     """All pages, in the order of the table of contents."""
-    from tensorlite import (
-        accelerator,
-        amp,
-        autograd,
-        compat,
-        cuda,
-        data,
-        errors,
-        insight,
-        linalg,
-        random,
-        simulator,
-        testing,
-    )
-    from tensorlite.data import transforms
-    from tensorlite.insight import cards, doctor, meters
-
     math = ("ops.elementwise", "ops.activation", "ops.logic")
     sums = ("ops.reduce", "ops.order", "ops.matmul", "ops.einsum", "ops.fused")
     listed = comes_from(*math, *sums)
