@@ -432,7 +432,7 @@ def test_curves_need_numbers_and_matplotlib(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(tl.ArgumentError, match="no numbers to draw"):
         tl.History().plot(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(tl.ArgumentError, match=r"plot_curves needs matplotlib: pip install 'tensorlite\[plot\]'"):
+    with pytest.raises(ImportError, match=r"plot_curves needs matplotlib: pip install 'tensorlite\[plot\]'"):
         tl.History(loss=[1.0]).plot(tmp_path / "x.png")
 
 

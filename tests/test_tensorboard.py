@@ -290,8 +290,8 @@ def test_errors(call: Any, error: type[Exception], message: str, tmp_path: Path)
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tl.SummaryWriter(tmp_path) as writer:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(tl.ArgumentError, match=r"add_image needs Pillow: pip install 'tensorlite\[tensorboard\]'"):
+        with pytest.raises(ImportError, match=r"add_image needs Pillow: pip install 'tensorlite\[tensorboard\]'"):
             writer.add_image("x", tl.zeros(1, 2, 2))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(tl.ArgumentError, match=r"needs tensorboardX: pip install 'tensorlite\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=r"needs tensorboardX: pip install 'tensorlite\[tensorboard\]'"):
         tl.SummaryWriter(tmp_path)

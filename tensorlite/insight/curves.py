@@ -18,8 +18,8 @@ def plot_curves(history: Mapping[str, Sequence[float]], path: str | PathLike[str
     """Draw numbers by epoch, as `tl.History` has them, into a picture: PNG, or what the path's suffix says.
 
     Names that end in the same word, such as "training loss" and "test loss" or "test_loss", share a panel; a panel
-    whose word is in `log` has a logarithmic axis. Raises ArgumentError where there is nothing to draw, or matplotlib is
-    not installed.
+    whose word is in `log` has a logarithmic axis. Raises ArgumentError where there is nothing to draw, ImportError
+    where matplotlib is not installed.
 
     >>> tl.insight.plot_curves({"loss": []}, "curves.png")
     Traceback (most recent call last):
@@ -67,6 +67,6 @@ def _figure(width: float, height: float) -> Any:
     """An empty figure that needs no display and no state of pyplot."""
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        raise ArgumentError("plot_curves needs matplotlib: pip install 'tensorlite[plot]'") from None
+    except ImportError as error:
+        raise ImportError("plot_curves needs matplotlib: pip install 'tensorlite[plot]'") from error
     return Figure(figsize=(width, height), layout="constrained")

@@ -29,7 +29,7 @@ class SummaryWriter:
 
     `log_dir` is the folder of this run, by default runs/<date and time>_<host><comment>. Methods that do not stand
     here, such as add_figure, add_pr_curve and add_embedding, are tensorboardX's, and take Tensors too. Raises
-    ArgumentError where tensorboardX is not installed.
+    ImportError where tensorboardX is not installed.
 
     >>> with tl.SummaryWriter("runs/demo") as writer:                    # doctest: +SKIP
     ...     writer.add_scalar("loss", loss, step)
@@ -51,8 +51,8 @@ class SummaryWriter:
         if self._writer is None:
             try:
                 import tensorboardX
-            except ImportError:
-                raise ArgumentError("SummaryWriter needs tensorboardX: pip install 'tensorlite[tensorboard]'") from None
+            except ImportError as error:
+                raise ImportError("SummaryWriter needs tensorboardX: pip install 'tensorlite[tensorboard]'") from error
             suffix = f".{os.getpid()}.{next(_numbers)}{self._suffix}"
             folder = log_dir or vars(self).get("log_dir")
             self._writer = tensorboardX.SummaryWriter(folder, self._comment, self._purge_step, self._queue,
@@ -87,7 +87,7 @@ class SummaryWriter:
                   dataformats: str = "CHW") -> None:
         """Add an image of floats in [0, 1] or uint8, 1, 3 or 4 channels, laid out as `dataformats` says; needs Pillow.
 
-        Raises ArgumentError where Pillow is not installed.
+        Raises ImportError where Pillow is not installed.
         """
         _require_pillow("add_image")
         self._open().add_image(tag, as_numpy(img_tensor), global_step, walltime, dataformats)
@@ -171,7 +171,7 @@ def _number(tag: str, value: Any) -> float:
 
 def _require_pillow(name: str) -> None:
     if importlib.util.find_spec("PIL") is None:
-        raise ArgumentError(f"{name} needs Pillow: pip install 'tensorlite[tensorboard]'")
+        raise ImportError(f"{name} needs Pillow: pip install 'tensorlite[tensorboard]'")
 
 
 def _graph_def(nodes: list[GraphNode]) -> Any:
