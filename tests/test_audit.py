@@ -66,7 +66,7 @@ def test_every_row_that_is_not_exact_says_why(published: dict[str, Any]) -> None
 
 
 def test_the_page_is_made_of_the_record(published: dict[str, Any]) -> None:
-    assert page.FILE.read_text() == page.text(published), "run tools/audit.py"
+    assert page.FILE.read_text(encoding="utf-8") == page.text(published), "run tools/audit.py"
 
 
 def test_a_sample_of_ops_is_as_published(published: dict[str, Any]) -> None:

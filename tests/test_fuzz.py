@@ -178,7 +178,8 @@ def test_a_failure_is_printed_as_a_program_that_makes_it_again(
 
 
 def test_each_meant_difference_is_of_functions_that_are_drawn_and_is_documented() -> None:
-    text = " ".join((Path(__file__).parents[1] / "docs" / "fuzzing.md").read_text().split())
+    page = Path(__file__).parents[1] / "docs" / "fuzzing.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
     for difference in DIFFERENCES:
         drawn = {name.partition(".rounded")[0] for name in NAMES}
         assert difference.names == "*" or set(difference.names.split()) <= drawn, difference

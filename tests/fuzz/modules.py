@@ -94,7 +94,8 @@ class Modules:
         limit = max(LIMITS[dtype], *(ROUGH.get(name, 0.0) for name, _, _ in specs))
         for step in range(3):
             if step == 2:
-                ours.eval(), theirs.eval()
+                ours.eval()
+                theirs.eval()
             given = [a * (1 + step / 4) for a in inputs]
             found = self.passed(f"pass {step}", ours, theirs, given, dtype, limit)
             if found is not None:
