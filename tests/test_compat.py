@@ -373,6 +373,14 @@ def test_a_script_gets_its_arguments_its_folder_and_its_name(no_torch: None, tmp
 
 
 SERVED = {
+    "import torch\nx = torch.flip(torch.tensor([1, 2]), dims=(0,)).tolist()": [2, 1],
+    "import torch\nx = torch.permute(input=torch.ones(2, 3), dims=(1, 0)).shape": (3, 2),
+    "import torch\nx = torch.roll(torch.tensor([1, 2, 3]), shifts=1, dims=0).tolist()": [3, 1, 2],
+    "import torch\nx = torch.pow(torch.tensor(3), exponent=2).item()": 9,
+    "import torch\nx = torch.mm(torch.ones(2, 3), mat2=torch.ones(3, 4)).shape": (2, 4),
+    "import torch\nx = torch.addmm(torch.zeros(1, 1), mat2=torch.ones(3, 1), mat1=torch.ones(1, 3)).item()": 3.0,
+    "import torch\nx = torch.randn(size=(2, 3)).shape, torch.zeros(size=(2,)).tolist()": ((2, 3), [0.0, 0.0]),
+    "import torch\nx = torch.ones_like(input=torch.zeros(2)).tolist()": [1.0, 1.0],
     "import torch\nx = torch.sub(torch.tensor(5), other=torch.tensor(3)).item()": 2,
     "import torch\nx = torch.sub(other=torch.tensor(3), input=torch.tensor(5), alpha=2).item()": -1,
     "import torch\nx = torch.where(torch.tensor(True), other=torch.tensor(3), input=torch.tensor(5)).item()": 5,
@@ -468,3 +476,10 @@ def test_a_static_method_has_no_self_and_a_star_is_no_name() -> None:
 def test_conditions_of_comprehensions_are_read() -> None:
     source = "import torch\nx = [y for y in range(3) if torch.fft.fft(y)]"
     assert [row.name for row in judge(uses(source)).rows] == ["torch.fft.fft"]
+
+
+def test_arguments_that_are_served_are_those_of_the_function() -> None:
+    source = "import torch\nx = torch.ones(2)\ntorch.flip(x, dims=(0,))\ntorch.dot(x, mat2=x)\nx.flip(dims=(0,))"
+    status = {row.name: row.status for row in judge(uses(source)).rows if "(" in row.name}
+    assert status == {"torch.flip(dims=)": "different", "torch.dot(mat2=)": "missing",
+                      "torch.Tensor.flip(dims=)": "missing"}

@@ -18,7 +18,7 @@ from .differences import ARGUMENTS, difference, instead
 from .kinds import signature
 from .places import OF_OBJECTS, exists, find
 from .script import Use, uses
-from .served_arguments import SERVED, takes_served
+from .served_arguments import serves
 from .stand_ins import stands_in
 
 SAME, DIFFERENT, MISSING = "same", "different", "missing"
@@ -123,7 +123,7 @@ def _judged(use: Use) -> Iterator[tuple[str, str, str]]:
     if use.arguments is None and not use.keywords:
         return
     for name in _not_taken(use):
-        served = name in SERVED and takes_served(use.name)
+        served = serves(use.name, name)
         advice = ARGUMENTS.get(name, "not taken")
         argument = f"{use.name}({name}=)" if name.isidentifier() else f"{use.name}({name})"
         yield argument, DIFFERENT if served else MISSING, f"with --run alone; {advice}" if served else advice
@@ -138,7 +138,7 @@ def _not_taken(use: Use) -> Iterator[str]:
     if torch_names.of(use.name.rpartition(".")[0]):  # a method, which gets its object first
         parameters = parameters[1:]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        taken = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+        taken = {p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)}
         yield from (name for name in use.keywords if _NUMPY.get(name, name) not in taken)
     by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if use.arguments is not None and use.arguments > len(by_place):
