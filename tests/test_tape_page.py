@@ -345,6 +345,12 @@ def test_light_and_dark_and_a_narrow_window(page: Page) -> None:
     page.open(pictures.n3())
     ground = "return getComputedStyle(document.body).backgroundColor"
     first = page.js(ground)
+    for scheme in ("dark", "light"):  # as the system has it
+        system = {"name": "prefers-color-scheme", "value": scheme}
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [system]})
+        page.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+        assert (page.js(ground) == first) == (scheme == "light")
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     page.js("document.querySelector('#theme').click()")
     assert page.js(ground) != first
     page.js("document.querySelector('#theme').click()")

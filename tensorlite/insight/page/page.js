@@ -281,10 +281,17 @@ class Page {
       .sort((a, b) => rank(a) - rank(b));
   }
 
+  /** Light or dark as the system has it, until the reader says otherwise. */
   #theme() {
     const root = document.documentElement;
-    const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
-    find("#theme").addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; });
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const show = () => { root.dataset.theme = (this.dark ?? system.matches) ? "dark" : "light"; };
+    system.addEventListener("change", show);
+    find("#theme").addEventListener("click", () => {
+      this.dark = root.dataset.theme !== "dark";
+      show();
+    });
+    show();
   }
 }
 
