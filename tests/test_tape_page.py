@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_tape import TwoOutputs
 
 import tensorlite as tl
 from tensorlite import nn
@@ -429,23 +430,13 @@ def watched(function: Callable[[Any], Any], *shape: int) -> Any:
     return loss.tape()
 
 
-class Two(tl.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        return x * 2.0, x * 3.0
-
-    @staticmethod
-    def backward(ctx: Any, g: Any, h: Any) -> Any:
-        return g * 2.0 + h * 3.0
-
-
 ODD: dict[str, Callable[[], Any]] = {
     "several numbers": lambda: watched(lambda w: w * 2.0, 3),
     "empty": lambda: watched(lambda w: (w * 2.0).sum(), 0, 3),
     "nan and inf": lambda: watched(lambda w: ((w - 1.0) / 0.0 + w.new_tensor([1.0, float("inf")])).sum(), 2),
     "one operation": lambda: watched(lambda w: w.sum(), 2),
     "used twice": lambda: watched(lambda w: (w * w + w).sum(), 2),
-    "two results": lambda: watched(lambda w: (lambda pair: (pair[0] * pair[1]).sum())(Two.apply(w)), 2),
+    "two results": lambda: watched(lambda w: (lambda pair: (pair[0] * pair[1]).sum())(TwoOutputs.apply(w)), 2),
     "only a view": lambda: watched(lambda w: w.reshape(()), 1),
     "a long loop": lambda: watched(lambda w: [w := w * 1.5 for _ in range(60)][-1].sum(), 2),
     "checkpoint": lambda: watched(lambda w: tl.autograd.checkpoint(lambda t: (t * 2).exp(), w).sum(), 2),
@@ -464,5 +455,5 @@ def test_odd_graphs_open_and_can_be_walked(page: Page, name: str) -> None:
     if name == "several numbers":
         assert "sum of its elements" in page.text("#notes")
     if name == "two results":
-        page.click("Two")
+        page.click("TwoOutputs")
         assert "def backward" in page.js("return document.querySelector('#panel details pre').textContent")
