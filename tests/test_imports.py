@@ -138,6 +138,26 @@ def test_importing_tensorlite_loads_nothing_optional() -> None:
     assert not loaded & unwanted
 
 
+def test_without_optional_packages_insight_loads_and_the_simulator_trains() -> None:
+    """As `pip install tensorlite` leaves a machine: no bfloat16 to name in a table or to compare dtypes with."""
+    program = f"""if True:
+        import importlib, sys
+        sys.modules.update(dict.fromkeys({sorted(OPTIONAL - {"tqdm"})}))  # their import raises
+        import tensorlite as tl
+        from tensorlite import nn
+        for module in {[m for m in MODULES if m.startswith(("tensorlite.insight", "tensorlite.backends.kernels"))]}:
+            importlib.import_module(module)
+        assert tl.explain("relu")
+        image = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout()).to("cuda:sim")
+        recurrent, attention = nn.GRU(2, 4).to("cuda:sim"), nn.MultiheadAttention(4, 1).to("cuda:sim")
+        x, _ = recurrent(image(tl.randn(3, 1, 4, 4, device="cuda:sim")).unsqueeze(0))
+        attention(x, x, x)[0].sum().backward()
+        assert image[0].weight.grad is not None
+    """
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert not finished.returncode, finished.stderr
+
+
 def test_the_reader_of_imports_sees_what_it_should() -> None:
     source = (
         "import a\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\n"

@@ -299,6 +299,7 @@ class Backend(ABC):
 
 SCALARS = frozenset({bool, int, float})
 NARROW = frozenset("eE")  # NumPy's codes of float16 and bfloat16
+FLOATING = NARROW | frozenset("fd")  # of all floats; bfloat16's own dtype is there only with ml_dtypes
 _FLOAT32 = np.dtype(np.float32)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ShapeError
-from .. import Array, computing
+from .. import FLOATING, Array, computing
 from ..precision import get_float32_matmul_precision
 from . import WARP, Grid, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
@@ -154,7 +154,7 @@ def _require_dtypes(kernel: str, arrays: Sequence[Array], mask: Array | None, lo
     """Raise DTypeError but for floats of one dtype, with a mask of these or of bools, and sums in computing type."""
     dtype = arrays[0].dtype
     is_same = all(a.dtype == dtype for a in arrays) and (mask is None or mask.dtype in (dtype, _BOOL))
-    if not is_same or log_sums.dtype != computing(dtype) or dtype not in [d.numpy for d in FLOATS]:
+    if not is_same or log_sums.dtype != computing(dtype) or dtype.char not in FLOATING:
         raise refusal(kernel, (*arrays, *([] if mask is None else [mask]), log_sums))
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ShapeError
-from .. import Array, computing
+from .. import FLOATING, Array, computing
 from ..precision import get_float32_matmul_precision
 from . import THREADS, Grid, Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
@@ -131,7 +131,7 @@ def _run(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
            *[None if a is None else (a.dtype.char, a.shape, a.strides) for a in roles])
     launches = backend.plans.get(key)
     if launches is None:
-        if any(a is not None and a.dtype != out.dtype for a in args) or out.dtype not in _DTYPES:
+        if any(a is not None and a.dtype != out.dtype for a in args) or out.dtype.char not in FLOATING:
             raise refusal(kernel, args)
         problem = _PROBLEMS[kernel](*roles, stride, padding, dilation, groups)
         if _reach(problem) >= LARGE:
@@ -147,9 +147,6 @@ def _run(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
     partial = backend.empty((launches.scratch,), computing(out.dtype))
     for plan in (*launches.plans, launches.finish):
         backend.start(plan, [*arrays, partial], *addresses, backend.address(partial))
-
-
-_DTYPES = tuple(dtype.numpy for dtype in FLOATS)
 
 
 # --- calls as sums over taps or pixels --------------------------------------------------------------------------------

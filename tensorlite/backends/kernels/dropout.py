@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .. import Array
+from .. import FLOATING, Array
 from . import Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, refusal
 from .layout import c_type, dims_fields, element_strides, packed_dims, row_major
@@ -44,7 +44,7 @@ def dropout(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ..
 
 def _plan(backend: KernelBackend, kernel: str, out: Array, x: Array, chance: float, scale: float,
           aligned: bool) -> Plan:
-    if x.dtype != out.dtype or x.dtype not in [dtype.numpy for dtype in FLOATS]:
+    if x.dtype != out.dtype or x.dtype.char not in FLOATING:
         raise refusal(kernel, (x,))
     sizes, steps = row_major(out.shape, element_strides(out, out.shape), element_strides(x, out.shape))
     is_dense = aligned and len(sizes) == 1 and steps[0] == (1, 1)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import Array
+from .. import FLOATING, Array
 from . import Instance, KernelBackend, Launcher, Plan, reduce
 from .elementwise import FLOATS, elementwise, refusal
 from .layout import c_type, index_type
@@ -74,7 +74,7 @@ def _plan(backend: KernelBackend, kernel: str, slope: Array, total: Array, g: Ar
     arrays = (slope, total, g, y)
     columns = total.size
     dense = aligned and all(a.flags.c_contiguous for a in arrays)
-    if not dense or not slope.size or slope.dtype not in [dtype.numpy for dtype in FLOATS]:
+    if not dense or not slope.size or slope.dtype.char not in FLOATING:
         return None
     rows = math.prod(slope.shape[:-1])
     lines = slope.reshape(rows, columns)

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from ...errors import ShapeError
-from .. import Array
+from .. import FLOATING, Array
 from . import Instance, KernelBackend, Launcher, Plan, one_dimensional
 from .elementwise import FLOATS, copy, dense, refusal
 from .layout import DIVIDER, LARGE, c_type, divider
 
 FILE = "pool.cu"
 _FIELDS = "q" + 2 * DIVIDER + 12 * "i" + "qq"
-_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_INT32 = np.dtype(np.int32)
 _TEMPLATES = ("max_pool_grad_cells", "max_pool_grad", "avg_pool", "avg_pool_grad")
-_FLOATS = frozenset(dtype.numpy for dtype in FLOATS)
 Pair = tuple[int, int]
 
 
@@ -27,7 +26,8 @@ def max_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any,
                "max_pool2d_pick": "picked_value"}[kernel]
     _check(kernel, args)
     x, v = args[-1], args[0] if kernel == "max_pool2d_pick" else None
-    _run(backend, _max_pool(written, out.dtype, x.dtype), out, v, x, _windows(kernel, out, x, params), out.shape[2:])
+    expression = _max_pool(written, c_type(out.dtype), c_type(x.dtype))
+    _run(backend, expression, out, v, x, _windows(kernel, out, x, params), out.shape[2:])
 
 
 def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...],
@@ -38,11 +38,11 @@ def max_pool2d_grad(backend: KernelBackend, kernel: str, out: Array, args: tuple
     windows = _windows(kernel, g, x, params)
     if _overlap(params):
         places = backend.empty(g.shape, _INT32)
-        _run(backend, _max_pool("largest_place", _INT32, x.dtype), places, None, x, windows, g.shape[2:])
-        _run(backend, _of("max_pool_grad", x.dtype), out, g, places, windows, out.shape[2:])
+        _run(backend, _max_pool("largest_place", "i32", c_type(x.dtype)), places, None, x, windows, g.shape[2:])
+        _run(backend, _of("max_pool_grad", c_type(x.dtype)), out, g, places, windows, out.shape[2:])
         return
     cells = [-(-(n + p) // s) for n, p, s in zip(x.shape[2:], params["padding"], params["stride"], strict=True)]
-    _run(backend, _of("max_pool_grad_cells", x.dtype), out, g, x, windows, (cells[0], cells[1]))
+    _run(backend, _of("max_pool_grad_cells", c_type(x.dtype)), out, g, x, windows, (cells[0], cells[1]))
 
 
 def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any, ...], params: dict[str, Any]) -> None:
@@ -50,12 +50,13 @@ def avg_pool2d(backend: KernelBackend, kernel: str, out: Array, args: tuple[Any,
     _check(kernel, args)
     (x,) = args
     template, windows, planes = ("avg_pool", out, x) if kernel == "avg_pool2d" else ("avg_pool_grad", x, out)
-    _run(backend, _of(template, x.dtype), out, None, x, _windows(kernel, windows, planes, params), out.shape[2:])
+    expression = _of(template, c_type(x.dtype))
+    _run(backend, expression, out, None, x, _windows(kernel, windows, planes, params), out.shape[2:])
 
 
 def _check(kernel: str, args: tuple[Any, ...]) -> None:
     """Refuse arrays that are not of one floating dtype."""
-    if any(a.dtype != args[0].dtype for a in args) or args[0].dtype not in _FLOATS:
+    if any(a.dtype != args[0].dtype for a in args) or args[0].dtype.char not in FLOATING:
         raise refusal(kernel, args)
 
 
@@ -113,21 +114,20 @@ def _plan(backend: KernelBackend, expression: str, planes: int, grid: Pair, wind
 # --- instances --------------------------------------------------------------------------------------------------------
 
 
-def _of(template: str, dtype: np.dtype[Any]) -> str:
-    return f"{template}<{c_type(dtype)}>"
+def _of(template: str, numbers: str) -> str:
+    return f"{template}<{numbers}>"
 
 
-def _max_pool(written: str, out: np.dtype[Any], dtype: np.dtype[Any]) -> str:
-    return f"max_pool<{written}, {c_type(out)}, {c_type(dtype)}>"
+def _max_pool(written: str, out: str, numbers: str) -> str:
+    return f"max_pool<{written}, {out}, {numbers}>"
 
 
 def _groups() -> Iterator[list[str]]:
     """The instances for each dtype, which are compiled together."""
-    for of in FLOATS:
-        dtype = of.numpy
-        written = (("largest_value", dtype), ("picked_value", dtype), ("largest_place", _INT32),
-                   ("largest_place", _INT64))
-        yield [*[_max_pool(what, out, dtype) for what, out in written], *[_of(name, dtype) for name in _TEMPLATES]]
+    for dtype in FLOATS:
+        of = dtype.c_type
+        written = (("largest_value", of), ("picked_value", of), ("largest_place", "i32"), ("largest_place", "i64"))
+        yield [*[_max_pool(what, out, of) for what, out in written], *[_of(name, of) for name in _TEMPLATES]]
 
 
 def instances() -> Iterator[Instance]:

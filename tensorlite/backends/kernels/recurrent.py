@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .. import Array
+from .. import FLOATING, Array
 from . import THREADS, WARP, Instance, KernelBackend, Launcher, Plan
 from .elementwise import FLOATS, refusal
 from .layout import c_type
@@ -33,7 +33,7 @@ def cell(backend: KernelBackend, kernel: str, out: tuple[Array, ...], args: tupl
 
 def _plan(backend: KernelBackend, kernel: str, arrays: tuple[Array, ...], rows: int, hidden: int) -> Plan:
     dtype = arrays[0].dtype
-    if dtype not in [d.numpy for d in FLOATS] or any(a.dtype != dtype for a in arrays):
+    if dtype.char not in FLOATING or any(a.dtype != dtype for a in arrays):
         raise refusal(kernel, arrays)
     block = min(THREADS, -(-hidden // WARP) * WARP)
     return backend.plan(Instance(FILE, _expression(kernel, c_type(dtype))), "P" * len(arrays), "qq", [rows, hidden],
