@@ -196,6 +196,9 @@ def test_rules_that_are_not_wanted() -> None:
     (lambda: tl.doctor(every=True), "every must be a positive integer"),
     (lambda: tl.doctor.check(mlp(), F.cross_entropy, data(), steps=0), "steps must be a positive integer, got 0"),
     (lambda: tl.doctor.check(mlp(), F.cross_entropy, data(), ignore="such"), "no rule is called 'such'"),
+    (lambda: tl.doctor.check(mlp(), F.cross_entropy, data(), optim.Adam), "optimizer the class Adam"),
+    (lambda: tl.doctor.check(mlp(), data(), F.cross_entropy), "loss_fn tuple, batch function"),
+    (lambda: tl.doctor.check(nn.Linear, F.cross_entropy, data()), "model the class Linear"),
     (lambda: tl.doctor.check(nn.Sequential(Locked()), F.cross_entropy, data()), "cannot be copied"),
 ])
 def test_arguments_that_are_refused(make: Any, message: str) -> None:

@@ -35,6 +35,12 @@ def test_an_activation_before_cross_entropy(end: nn.Module, severity: str, fix: 
     assert "Sequential." in found.seen
 
 
+def test_a_loss_module_made_anew_in_each_step_is_one_loss() -> None:
+    found = only(train(mlp(nn.Softmax(dim=1)), lambda scores, y: nn.CrossEntropyLoss()(scores, y)),
+                 "activation-before-loss")
+    assert found.place is not None and not found.place.module
+
+
 def test_a_sigmoid_before_the_loss_that_has_one_also_through_a_view() -> None:
     def loss(scores: tl.Tensor, y: tl.Tensor) -> tl.Tensor:
         probability = scores.sigmoid()

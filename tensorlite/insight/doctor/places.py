@@ -37,7 +37,10 @@ class Place(NamedTuple):
 
 
 class LossCall(NamedTuple):
-    """A call of a loss function: its name, its two tensors, and all its arguments by name."""
+    """A call of a loss function: its name, its two tensors, and all its arguments by name.
+
+    Its place names no module: `nn.CrossEntropyLoss()(scores, labels)` in a loop is another module in each step.
+    """
 
     name: str
     input: Tensor
@@ -65,7 +68,7 @@ def locate(module: str) -> tuple[Place, LossCall | None]:
             loss = frame
         frame = frame.f_back
     place = Place(frame.f_code.co_filename, frame.f_lineno, module)
-    return place, None if loss is None else _loss_call(loss, place)
+    return place, None if loss is None else _loss_call(loss, place._replace(module=""))
 
 
 def _loss_call(frame: FrameType, place: Place) -> LossCall | None:

@@ -54,7 +54,8 @@ def check(model: Module, loss_fn: Loss, batch: Any, optimizer: Optimizer | None 
     ignore     names of rules that are not wanted; docs/doctor.md lists them
 
     Nothing is changed, neither model nor optimizer nor the state of random numbers. An error of the library becomes a
-    finding. Raises ArgumentError for an unknown rule, a bad number of steps, or a model that cannot be copied.
+    finding. Raises ArgumentError for an unknown rule, a bad number of steps, arguments that are no model, loss function
+    or optimizer, or a model that cannot be copied.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
     >>> report = tl.doctor.check(model, F.cross_entropy, (tl.randn(8, 4), tl.randint(0, 3, (8,))))
@@ -63,6 +64,11 @@ def check(model: Module, loss_fn: Loss, batch: Any, optimizer: Optimizer | None 
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ArgumentError(f"doctor.check: steps must be a positive integer, got {steps!r}")
+    if not isinstance(model, Module) or not callable(loss_fn) or not isinstance(optimizer, Optimizer | None):
+        raise ArgumentError("doctor.check(model, loss_fn, batch, optimizer): expected a module, a function, a batch, "
+                            "and an optimizer that was made or None; got "
+                            f"model {_kind(model)}, loss_fn {_kind(loss_fn)}, batch {_kind(batch)}, "
+                            f"optimizer {_kind(optimizer)}")
     ignored = known_rules(ignore)
     place, _ = locate("")
     with _undisturbed(model):
@@ -74,6 +80,11 @@ def check(model: Module, loss_fn: Loss, batch: Any, optimizer: Optimizer | None 
             if found is not None and found.rule not in ignored:
                 report = Report([*report.findings, found], report.looked_at)
     return report
+
+
+def _kind(given: object) -> str:
+    """What an argument is, in a word or two."""
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def known_rules(names: Iterable[str]) -> frozenset[str]:
