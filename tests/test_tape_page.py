@@ -146,6 +146,15 @@ def test_each_step_of_n3_reads_like_the_chain_rule(page: Page) -> None:
         "∂L/∂W1 = δ @ xᵀ = [[-0.234, -0.468], [-0.351, -0.702]]"]
 
 
+def test_a_graph_that_fits_stays_in_sight_while_it_is_walked(page: Page) -> None:
+    page.open(pictures.n3())
+    at_first = page.js("return document.querySelector('#content').getAttribute('transform')")
+    for key in ("Home", *["ArrowRight"] * 9, "End"):
+        page.keys(key)
+        page.driver.execute_async_script("setTimeout(arguments[0], 40)")
+        assert page.js("return document.querySelector('#content').getAttribute('transform')") == at_first
+
+
 def test_the_panel_shows_how_a_gradient_is_formed(page: Page) -> None:
     page.open(pictures.n3())
     page.click("a1")

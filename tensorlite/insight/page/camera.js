@@ -54,6 +54,7 @@ class Camera {
 
   /** Move a place into sight; with `always` into the middle. */
   reveal(place, always) {
+    if (this.#showsAll && !always) return;
     const { width, height } = this.size;
     const left = this.x + place.x * this.zoom;
     const top = this.y + place.y * this.zoom;
@@ -130,12 +131,18 @@ class Camera {
     this.changed();
   }
 
+  /** Whether nothing is out of sight. */
+  get #showsAll() {
+    const { width, height } = this.size;
+    const bounds = this.bounds();
+    return this.x >= -1 && this.y >= -1 && this.x + bounds.width * this.zoom <= width + 1 && this.y + bounds.height * this.zoom <= height + 1;
+  }
+
   #drawMap() {
     const bounds = this.bounds();
     const { width, height } = this.size;
     if (!bounds || !width) return;
-    const fits = this.x >= -1 && this.y >= -1 && this.x + bounds.width * this.zoom <= width + 1 && this.y + bounds.height * this.zoom <= height + 1;
-    this.map.classList.toggle("needless", fits);
+    this.map.classList.toggle("needless", this.#showsAll);
     const scale = Math.min(200 / bounds.width, 90 / bounds.height);
     this.map.setAttribute("viewBox", `0 0 ${bounds.width} ${bounds.height}`);
     this.map.setAttribute("width", bounds.width * scale);
