@@ -51,7 +51,7 @@ def check_same_shape(name: str, input: Tensor, target: Tensor) -> None:
     elif target.shape == (*input.shape, 1):
         cure = "write input.unsqueeze(1) or target.squeeze(1)" if input.ndim == 1 else "write input.unsqueeze(-1)"
     raise ShapeError(f"{name}: input has shape {input.shape} and target {target.shape}, which would broadcast to a "
-                     f"wrong loss; {cure} (see .unsqueeze(1) and .squeeze(1))")
+                     f"wrong loss; {cure}")
 
 
 @autocasts
