@@ -441,6 +441,17 @@ def test_the_exit_status_says_whether_something_is_missing(tmp_path: Path, capsy
     assert "torch.vmap  line 2\n      operations take batches" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text, message", [
+    (None, "No such file or directory"), ("import torch\nx = (", r"'\(' was never closed \(.*script.py, line 2\)"),
+])
+def test_a_script_that_cannot_be_read_is_named(text: str | None, message: str, tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "none.py") if text is None else script(tmp_path, text)
+    with pytest.raises(SystemExit) as left:
+        main([path])
+    assert left.value.code == 2 and re.search(f"error: .*{message}", capsys.readouterr().err)
+
+
 def test_guesses_count_where_asked(tmp_path: Path) -> None:
     guess = script(tmp_path, "def f(x):\n    return x.geqrf()")
     assert main([guess]) == 0 and main(["--strict", guess]) == 1

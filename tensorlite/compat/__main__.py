@@ -12,8 +12,9 @@ from .running import run
 
 _TEXT = """\
 Says which of torch's names scripts use, and what becomes of each in tensorlite: same, different (and how) or missing
-(and what to do instead). The scripts do not run. The exit status is 1 where something is missing for certain; methods
-that are known by their names alone are listed apart, and count with --strict."""
+(and what to do instead). The scripts do not run. The exit status is 1 where something is missing for certain, and
+2 where a script cannot be read; methods that are known by their names alone are listed apart, and count with
+--strict."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     parser.add_argument("--strict", action="store_true", help="let guesses count")
     options = parser.parse_args(listed)
-    reports = [check(path) for path in options.scripts]
+    try:
+        reports = [check(path) for path in options.scripts]
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        parser.error(str(error))
     if options.json:
         print(json.dumps([report.as_dict() for report in reports], indent=2))
     else:
