@@ -99,8 +99,8 @@ def summary(model: Module, *inputs: Any, input_size: Any = None, dtypes: Any = N
     `dtypes` (default: that of the parameters) and on `device` (default: theirs). Without both, parameters alone are
     shown. Modules nested deeper than `depth` are folded into the one they lie in. `mode` is "train" or "eval" for this
     pass; default is the one the model is in. Nothing is changed: buffers, modes, gradients and the random state are
-    afterwards as before. Raises ArgumentError for inputs and `input_size` both, a depth below 0 or another mode, and
-    DTypeError for a model that is no Module.
+    afterwards as before. Raises ArgumentError for inputs and `input_size` both, a shape in place of inputs, a depth
+    below 0 or another mode, and DTypeError for a model that is no Module.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> model.summary(input_size=(5, 4))
@@ -124,8 +124,15 @@ def summary(model: Module, *inputs: Any, input_size: Any = None, dtypes: Any = N
         if inputs:
             raise ArgumentError("summary: give inputs or input_size, not both")
         inputs = _made(model, input_size, dtypes, device)
+    if inputs and all(_is_shape(given) for given in inputs):
+        shape = tuple(inputs[0])
+        raise ArgumentError(f"summary: {shape} is a shape; write input_size={shape}, with the batch as its first size")
     forward = ForwardPass(model, inputs, kwargs, mode) if inputs or kwargs else None
     return Summary(model, forward, depth)
+
+
+def _is_shape(given: Any) -> bool:
+    return isinstance(given, (tuple, list)) and bool(given) and all(isinstance(size, int) for size in given)
 
 
 def _made(model: Module, input_size: Any, dtypes: Any, device: Any) -> tuple[Tensor, ...]:
