@@ -49,9 +49,9 @@ class Step:
         name = self.record.result.name if self.record.result is not None else ""
         result = name or f"#{self.record.index}"
         lines = [f"#{self.record.index} {self.op}" + "".join(f"   {text}" for text in (self.module, self.line) if text),
-                 f"  in:  ∂L/∂{result} = {self.incoming}"]
+                 f"  in:  ∂L/∂{result} = {self.incoming!s}"]
         given = {i.label: i for i in self.record.inputs}
-        lines += [f"  out: ∂L/∂{_called(given[label])} = {g}" for label, g in self.outgoing.items()]
+        lines += [f"  out: ∂L/∂{_called(given[label])} = {g!s}" for label, g in self.outgoing.items()]
         return "\n".join(lines)
 
 
