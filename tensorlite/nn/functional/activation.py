@@ -54,7 +54,9 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         raise ShapeError(f"prelu: weight has shape {weight.shape}; input {input.shape} needs 1 or {channels} values")
     if weight.numel() != 1:
         weight = weight.reshape(channels, *[1] * (input.ndim - 2))
-    return ops.where(ops.gt(input, 0), input, weight * input)
+    positive = ops.gt(input, 0)
+    negative = ops.where(positive, 0, input)  # so that an infinite input has no part in the derivative of the weight
+    return ops.where(positive, input, weight * negative)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
