@@ -403,3 +403,31 @@ def test_under_no_grad_it_is_that_of_training_all_the_same() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
     with tl.no_grad():
         assert model.summary(tl.ones(5, 3)).saved_bytes == 5 * 4 * 4
+
+
+def test_folded_rows_have_the_frozen_parameters_of_what_lies_in_them() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2)))
+    model[1].requires_grad_(False)
+    assert [(row.parameters, row.frozen) for row in model.summary(depth=1).rows] == [(0, 0), (16, 0), (10, 10)]
+
+
+def test_after_a_module_that_failed_work_is_that_of_the_one_around_it() -> None:
+    class Failing(nn.Module):
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            raise ValueError
+
+    class Forgiving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tried = nn.Sequential(Failing())
+            self.weight = nn.Parameter(tl.ones(2, 3))
+
+        def forward(self, x: tl.Tensor) -> tl.Tensor:
+            try:
+                return self.tried(x)
+            except ValueError:
+                return F.linear(x, self.weight)
+
+    rows = by_name(nn.Sequential(Forgiving(), nn.ReLU()).summary(tl.ones(5, 3)))
+    assert rows["0"].outputs == ((5, 2),) and (rows["1"].inputs, rows["1"].outputs) == (((5, 2),), ((5, 2),))
+    assert rows["1"].saved == 40 and rows["0.tried.0"].saved == 0

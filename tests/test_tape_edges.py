@@ -111,3 +111,28 @@ def test_a_tensor_goes_by_its_first_variable_that_is_no_private_one() -> None:
         loss = first + second
     product, total = loss.tape().records
     assert (product.inputs[0].value.name, product.result.name, total.result.name) == ("", "first", "loss")
+
+
+def test_steps_with_a_graph_have_one_under_no_grad_too() -> None:
+    x = tl.tensor(3.0, requires_grad=True)
+    y = x.square()
+    with tl.no_grad():
+        steps = list(y.backward_steps(create_graph=True))
+    assert x.grad is not None and x.grad.requires_grad and steps[0].outgoing["x"].requires_grad
+    x.grad.backward()
+    assert x.grad.item() == 8.0
+
+
+def test_results_of_a_function_have_shapes_of_their_own() -> None:
+    class Halves(tl.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: tl.Tensor) -> tuple[tl.Tensor, tl.Tensor]:
+            return x[:1] * 2.0, x[1:] * 3.0
+
+        @staticmethod
+        def backward(ctx: Any, g: tl.Tensor, h: tl.Tensor) -> tl.Tensor:
+            return tl.cat([g * 2.0, h * 3.0])
+
+    first, second = Halves.apply(tl.ones(3, requires_grad=True))
+    _, added, product, _ = (first.sum() * second).sum().tape().records
+    assert [i.value.shape for record in (added, product) for i in record.inputs] == [(1,), (), (2,)]
