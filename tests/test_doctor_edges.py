@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from doctors import data, mlp, only, train
 
@@ -140,3 +141,13 @@ def test_a_sum_of_two_losses_that_are_done_is_no_running_sum() -> None:
 def test_a_check_of_a_loss_that_is_no_tensor() -> None:
     found = only(tl.doctor.check(mlp(), lambda p, t: F.cross_entropy(p, t).item(), data()), "failed")
     assert "the loss must be a Tensor, got float" in found.seen
+
+
+class Own(optim.SGD):
+    def step(self, closure: Callable[[], tl.Tensor] | None = None) -> tl.Tensor | None:
+        return super().step(closure)
+
+
+def test_a_step_that_calls_its_ancestor_s_is_one() -> None:
+    model = mlp()
+    assert train(model, optimizer=Own(model.parameters(), lr=0.05)).looked_at == "6 steps"
