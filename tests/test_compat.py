@@ -452,6 +452,16 @@ def test_a_script_that_cannot_be_read_is_named(text: str | None, message: str, t
     assert left.value.code == 2 and re.search(f"error: .*{message}", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("content", [b"x = '\xff'", b"x = 1\n\0"], ids=["bytes", "nul"])
+def test_what_is_no_script_is_told_in_a_line(content: bytes, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "script.py"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        main([str(path)])
+    assert ended.value.code == 2 and "python -m tensorlite.compat: error: " in capsys.readouterr().err
+
+
 def test_guesses_count_where_asked(tmp_path: Path) -> None:
     guess = script(tmp_path, "def f(x):\n    return x.geqrf()")
     assert main([guess]) == 0 and main(["--strict", guess]) == 1

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(listed)
     try:
         reports = [check(path) for path in options.scripts]
-    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+    except (OSError, SyntaxError, ValueError) as error:  # no file, or no Python
         parser.error(str(error))
     if options.json:
         print(json.dumps([report.as_dict() for report in reports], indent=2))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from . import torch_names
@@ -87,7 +87,9 @@ def _together(rows: Iterable[Row]) -> str:
 
 def check(path: str | os.PathLike[str]) -> Report:
     """The report on a script. Raises OSError for a file that cannot be read, SyntaxError for what is no Python."""
-    return judge(uses(Path(path).read_text(encoding="utf-8"), os.fspath(path)), os.fspath(path))
+    with tokenize.open(path) as script:  # in the encoding that it says
+        source = script.read()
+    return judge(uses(source, os.fspath(path)), os.fspath(path))
 
 
 def judge(found: Iterable[Use], path: str = "<script>") -> Report:
