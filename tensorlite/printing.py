@@ -41,7 +41,7 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
     profile    "default", "short" or "full": all of these at once, before the others
     sci_mode   whether numbers are written as 1.0e+00; None for where their magnitudes ask for it
 
-    Raises ArgumentError for another profile.
+    Raises ArgumentError for another profile, or a number below 0.
 
     >>> tl.set_printoptions(precision=2)
     >>> tl.tensor([0.12345])
@@ -50,8 +50,11 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
     """
     if profile is not None and profile not in _PROFILES:
         raise ArgumentError(f"set_printoptions: profile must be one of {', '.join(_PROFILES)}, got {profile!r}")
-    chosen = dataclasses.asdict(_options if profile is None else _PROFILES[profile])
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    for name, value in given.items():
+        if value is not None and not value >= 0:
+            raise ArgumentError(f"set_printoptions: {name} must be at least 0, got {value!r}")
+    chosen = dataclasses.asdict(_options if profile is None else _PROFILES[profile])
     chosen.update({name: value for name, value in given.items() if value is not None}, sci_mode=sci_mode)
     for name, value in chosen.items():
         setattr(_options, name, value)

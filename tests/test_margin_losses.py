@@ -205,6 +205,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "gaussian": (lambda: F.gaussian_nll_loss(tl.zeros(3, 2), tl.zeros(3, 2), tl.ones(2)), ShapeError, "var has shape"),
     "softshrink": (lambda: F.softshrink(tl.zeros(1), -1.0), ArgumentError, "negative"),
     "glu": (lambda: F.glu(tl.zeros(3)), ShapeError, "even"),
+    "glu dim": (lambda: F.glu(tl.zeros(2, 2), 5), OutOfRangeError, "glu"),
     "glu 0-d": (lambda: F.glu(tl.tensor(1.0)), ShapeError, "even"),
     "rrelu": (lambda: F.rrelu(tl.zeros(1), 1.0, 0.5), ArgumentError, "greater"),
     "reduction": (lambda: nn.SoftMarginLoss(reduction="avg")(tl.zeros(1), tl.ones(1)), ArgumentError, "reduction"),

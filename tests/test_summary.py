@@ -345,6 +345,7 @@ def test_a_copy_of_a_model_sums_up_the_same() -> None:
     (lambda m: m.summary(depth=-1), tl.ArgumentError, "depth must be an integer of at least 0, got -1"),
     (lambda m: m.summary(mode="test"), tl.ArgumentError, 'mode must be "train", "eval", or None'),
     (lambda m: m.summary((1, 2)), tl.ArgumentError, r"\(1, 2\) is a shape; write input_size=\(1, 2\)"),
+    (lambda m: m.summary(input_size=4), tl.ArgumentError, "input_size must be a shape or a list of shapes, got 4"),
     (lambda m: m.summary(tl.ones(1, 2), input_size=(1, 2)), tl.ArgumentError, "give inputs or input_size, not both"),
     (lambda m: m.summary(input_size=[(1, 2)], dtypes=[None, None]), tl.ArgumentError, "2 dtypes for 1 inputs"),
     (lambda m: m.summary(tl.ones(1, 3)), tl.ShapeError, "linear expects last dim 2, got 3"),

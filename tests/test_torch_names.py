@@ -47,6 +47,8 @@ def test_options_that_are_not_given_stay(default_printing: None) -> None:
     assert repr(tl.tensor([0.25])) == "tensor([0.2])"
     with pytest.raises(tl.ArgumentError, match="default, short, full"):
         tl.set_printoptions(profile="long")
+    with pytest.raises(tl.ArgumentError, match="precision must be at least 0, got -1"):
+        tl.set_printoptions(precision=-1)
     tl.set_printoptions(profile="default")
     assert repr(tl.tensor([0.25])) == "tensor([0.2500])"
 

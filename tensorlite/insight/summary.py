@@ -99,8 +99,8 @@ def summary(model: Module, *inputs: Any, input_size: Any = None, dtypes: Any = N
     `dtypes` (default: that of the parameters) and on `device` (default: theirs). Without both, parameters alone are
     shown. Modules nested deeper than `depth` are folded into the one they lie in. `mode` is "train" or "eval" for this
     pass; default is the one the model is in. Nothing is changed: buffers, modes, gradients and the random state are
-    afterwards as before. Raises ArgumentError for inputs and `input_size` both, a shape in place of inputs, a depth
-    below 0 or another mode, and DTypeError for a model that is no Module.
+    afterwards as before. Raises ArgumentError for inputs and `input_size` both, a shape in place of inputs, what is no
+    size, a depth below 0 or another mode, and DTypeError for a model that is no Module.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> model.summary(input_size=(5, 4))
@@ -137,6 +137,9 @@ def _is_shape(given: Any) -> bool:
 
 def _made(model: Module, input_size: Any, dtypes: Any, device: Any) -> tuple[Tensor, ...]:
     """Zeros of the wanted sizes: as labels and indices they are valid too."""
+    if not isinstance(input_size, Sequence):
+        raise ArgumentError(f"summary: input_size must be a shape or a list of shapes, got {input_size!r}; for vectors "
+                            "write a tuple, such as (32, 4)")
     single = not len(input_size) or not isinstance(input_size[0], Sequence)
     sizes = [input_size] if single else list(input_size)
     wanted = list(dtypes) if isinstance(dtypes, (list, tuple)) else [dtypes] * len(sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ops
+from ...backends import dimension
 from ...creation import zeros_like
 from ...errors import ArgumentError, ShapeError
 from ...inplace import change
@@ -43,7 +44,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
     Raises ShapeError for a tensor without dimensions, or one of odd size along dim.
     """
-    if not input.ndim or input.shape[dim] % 2:
+    if not input.ndim or input.shape[dimension("glu", dim, input.shape)] % 2:
         raise ShapeError(f"glu: the size along dimension {dim} must be even, got shape {input.shape}")
     first, second = ops.chunk(input, 2, dim)
     return first * ops.sigmoid(second)
