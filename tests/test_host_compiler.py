@@ -36,6 +36,15 @@ def counting_compiler(folder: Path) -> Path:
     return script
 
 
+def editing_compiler(folder: Path, file: Path) -> Path:
+    """A compiler that is handed a file too late: it has just been edited."""
+    script = folder / "editing-c++"
+    script.write_text(f'#!/bin/sh\ncase "$*" in *--version*) ;; *) echo "constexpr int value = 2;" > {file} ;; esac\n'
+                      f'exec {host.compiler()} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
 # --- finding it -------------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +107,20 @@ def test_an_included_kernel_file_counts_and_another_does_not(tmp_path: Path, mon
     (folder / "inner.cuh").write_text("constexpr int value = 2;\n")
     second = host.build("answer", text)
     assert [ctypes.CDLL(str(path)).answer() for path in (first, second)] == [1, 2]
+
+
+@needs_compiler
+def test_a_file_that_changes_while_it_is_compiled(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    monkeypatch.setattr(kernel_sources, "folder", lambda: folder)
+    text = '#include "inner.cuh"\n' + ANSWER.replace("42", "value")
+    (folder / "inner.cuh").write_text("constexpr int value = 1;\n")
+    monkeypatch.setenv("TENSORLITE_CXX", str(editing_compiler(tmp_path, folder / "inner.cuh")))
+    with pytest.raises(DeviceError, match=r"kernels changed while answer was compiled: .*; start the program again"):
+        host.build("answer", text)
+    assert not list(cache.iterdir())  # nothing of value 2 under the hash of value 1
+    assert ctypes.CDLL(str(host.build("answer", text))).answer() == 2
 
 
 @needs_compiler

@@ -3,7 +3,8 @@
 Contract. A compiler is never needed to import or use the package on device "cpu": `compiler()` raises a DeviceError
 that says what to install where there is none. `build` gives the path of a library made from a text, and compiles only
 where no library is found under the hash of all that went in: the text, the files of kernels/ that it includes, the
-options and the compiler. Several processes may build at once; one compiles and the others wait for it.
+options and the compiler. Several processes may build at once; one compiles and the others wait for it. A library whose
+files change while it is compiled is not kept, for it would lie under a hash that is not its own.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def build(name: str, text: str, flags: Sequence[str] = (), libraries: Sequence[s
     """The shared library made of one translation unit, which may include the files of kernels/.
 
     `name` is for people who look into the cache folder; `libraries` are the linker's options, such as "-lm". Raises
-    CompileError with the compiler's message.
+    CompileError with the compiler's message, and DeviceError where a file of kernels/ changes meanwhile.
     """
     path = target(name, text, flags, libraries)
     if not is_built(path):
@@ -209,6 +210,9 @@ def _compile(command: Sequence[str], text: str, target: Path, libraries: Sequenc
         if done.returncode != 0:
             raise CompileError(f"{Path(command[0]).name} refuses {target.stem.rpartition('-')[0]}:\n"
                                f"{_shortened(done.stderr, source)}")
+        if not target.stem.endswith(_digest(text, command, libraries)):
+            raise DeviceError(f"a file of {kernel_sources.folder()} changed while {target.stem.rpartition('-')[0]} was "
+                              "compiled: the library may be made of both versions; start the program again")
         os.replace(result, target)
 
 
