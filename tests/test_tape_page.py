@@ -155,6 +155,15 @@ def test_a_graph_that_fits_stays_in_sight_while_it_is_walked(page: Page) -> None
         assert page.js("return document.querySelector('#content').getAttribute('transform')") == at_first
 
 
+def test_a_step_shows_the_parameters_that_its_gradients_reach(page: Page) -> None:
+    page.open(pictures.n5())
+    for key in ("Home", "+", "+", *["ArrowRight"] * 7):  # zoomed in, so that the picture is wider than the window
+        page.keys(key)
+        page.driver.execute_async_script("setTimeout(arguments[0], 350)")
+    lefts = [page.js("return arguments[0].getBoundingClientRect().left", page.card(name)) for name in ("x", "weight")]
+    assert page.text("#caption").startswith("∂L/∂0.weight") and min(lefts) > 0
+
+
 def test_the_panel_shows_how_a_gradient_is_formed(page: Page) -> None:
     page.open(pictures.n3())
     page.click("a1")

@@ -52,13 +52,24 @@ class Camera {
     this.changed();
   }
 
+  /** How near to the edge of the window a place may be and still be seen well. */
+  get #margin() {
+    const { width, height } = this.size;
+    return Math.min(60, width / 8, height / 8);
+  }
+
+  hasRoomFor(place) {
+    const { width, height } = this.size;
+    return place.width * this.zoom < width - 2 * this.#margin && place.height * this.zoom < height - this.#margin;
+  }
+
   /** Move a place into sight; with `always` into the middle. */
   reveal(place, always) {
     if (this.#showsAll && !always) return;
     const { width, height } = this.size;
     const left = this.x + place.x * this.zoom;
     const top = this.y + place.y * this.zoom;
-    const margin = Math.min(60, width / 8, height / 8);
+    const margin = this.#margin;
     const inSight = left > margin && left + place.width * this.zoom < width - margin && top > margin / 2 && top + place.height * this.zoom < height - margin / 2;
     if (inSight && !always) return;
     const middle = { x: width / 2 - (place.x + place.width / 2) * this.zoom, y: height / 2 - (place.y + place.height / 2) * this.zoom };

@@ -177,6 +177,19 @@ class Drawing {
     const place = this.places.get(item);
     if (place) this.camera.reveal(place, always);
   }
+
+  /** The same with what goes into the item, which its gradients reach; the item alone where not all of it has room. */
+  revealWithInputs(item) {
+    const inputs = this.routes.flatMap(({ edges }) => edges).filter((edge) => edge.to === item).map((edge) => edge.from);
+    const places = [item, ...inputs].map((one) => this.places.get(one)).filter((place) => place);
+    const x = Math.min(...places.map((place) => place.x));
+    const y = Math.min(...places.map((place) => place.y));
+    const width = Math.max(...places.map((place) => place.x + place.width)) - x;
+    const height = Math.max(...places.map((place) => place.y + place.height)) - y;
+    const all = { x, y, width, height };
+    if (this.camera.hasRoomFor(all)) this.camera.reveal(all);
+    else this.reveal(item);
+  }
 }
 
 function badge(text, right) {

@@ -146,7 +146,7 @@ class Page {
     this.resting = false;
     this.walk.goTo(place);
     const now = this.walk.now();
-    if (now) this.drawing.reveal(now.item);
+    if (now) this.drawing.revealWithInputs(now.item);
     else this.drawing.reveal(this.model.items()[0]);
     this.update();
   }
