@@ -85,6 +85,7 @@ from .io import load as load
 from .io import load_checkpoint as load_checkpoint
 from .io import save as save
 from .io import save_checkpoint as save_checkpoint
+from .mistakes import unknown_name as _unknown_name
 from .nn.functional import celu as celu
 from .nn.functional import cosine_similarity as cosine_similarity
 from .nn.functional import pairwise_distance as pairwise_distance
@@ -413,4 +414,4 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise _unknown_name(__name__, name, (*globals(), *_LAZY))

@@ -20,15 +20,15 @@ _KINDS: Final = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a character device")
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """The regular file `path`, or what a link of this name leads to, opened for reading its bytes.
 
-    Raises FileFormatError, with the name and what it is, for a pipe or a device, and OSError where nothing can be
-    opened: IsADirectoryError for a folder.
+    Raises FileFormatError, with the name and what it is, for a pipe or a device, OSError where nothing can be opened:
+    IsADirectoryError for a folder, and TypeError for a number: open(1) would take over standard output, and close it.
 
     >>> from tensorlite.files import open_regular
     >>> open_regular("/dev/null")                                                   # doctest: +SKIP
     Traceback (most recent call last):
     FileFormatError: /dev/null: not a regular file, but a character device
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAITING))
+    file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAITING))
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
         file.close()

@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "tensorlite"
 # Names below tensorlite; one that stands for a package stands for all in it, except what is listed by itself.
 LAYERS = (
     ("errors", "hooks"),
+    ("mistakes",),
     ("dtypes",),
     ("backends",),
     ("random",),

@@ -25,6 +25,7 @@ import numpy as np
 from .. import dtypes
 from ..backends import SCALARS, Array, Backend
 from ..errors import DeviceError, DTypeError, GradError, user_line
+from ..mistakes import expected_tensor
 from .autocast import POLICY, cast_inputs, use
 from .mode import LINES_AND_NAN, anomaly_level, autocast_regions, grad_enabled, run_with_grad
 from .tape import Node, Replay, Var, intact, wrap
@@ -297,7 +298,7 @@ def as_inputs(name: str, inputs: tuple[Any, ...], optional: bool = False) -> lis
         elif isinstance(x, Var) or (x is None and optional):
             result.append(x)
         else:
-            raise DTypeError(f"{name}: expected Tensors or numbers, got {type(x).__name__}; wrap it in tl.tensor(...)")
+            raise expected_tensor(name, x, "Tensors or numbers")
     return result
 
 

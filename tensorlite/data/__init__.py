@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..mistakes import unknown_name as _unknown_name
 from . import transforms as transforms
 from .dataset import (
     ConcatDataset,
@@ -49,3 +52,8 @@ __all__ = [
     "read_image",
     "transforms",
 ]
+
+if not TYPE_CHECKING:  # to mypy, a name that is not above is an error
+
+    def __getattr__(name):
+        raise _unknown_name(__name__, name, globals())

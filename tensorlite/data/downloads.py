@@ -43,7 +43,8 @@ class Remote(NamedTuple):
 class Source(NamedTuple):
     """A data set: its name in messages, its places below a named folder, its cache folder, mirrors and files.
 
-    What is missing below a named folder is downloaded into the first of the places.
+    What is missing below a named folder is downloaded into the first of the places. `instead` ends the messages of what
+    could not be found: what else a user may take.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Source(NamedTuple):
     cache: Callable[[], Path]
     mirrors: Sequence[str]
     files: Sequence[Remote]
+    instead: str = ""
 
 
 def obtain(
@@ -74,7 +76,7 @@ def obtain(
         if place is None:
             raise FileNotFoundError(
                 f"TENSORLITE_DATA={named} has no {source.title}: {_expected(source, marks, folder)}. "
-                f"Correct the variable, or unset it to have {source.title} downloaded"
+                f"Correct the variable, or unset it to have {source.title} downloaded{source.instead}"
             )
         return read(place), f"{source.title} in {folder} (TENSORLITE_DATA)"
     return _from_cache(source, read, download, progress)
@@ -113,7 +115,7 @@ def _from_root(
     if not download:
         raise FileNotFoundError(
             f"no {source.title} in root={str(root)!r}: {_expected(source, marks, root)}. "
-            "Give another root, or download=True to have it downloaded"
+            f"Give another root, or download=True to have it downloaded{source.instead}"
         )
     target = root / source.places[0]
     _download(source, target, progress)
@@ -130,7 +132,7 @@ def _from_cache(source: Source, read: Callable[[Path], T], download: bool, progr
     except FileFormatError as error:
         damaged = error
     if not download:
-        raise damaged or FileNotFoundError(f"{source.title} is not in {folder}, and download=False")
+        raise damaged or FileNotFoundError(f"{source.title} is not in {folder}, and download=False{source.instead}")
     try:
         _download(source, folder, progress)
     except OSError as error:
@@ -167,6 +169,7 @@ def _download(source: Source, folder: Path, progress: bool) -> None:
         raise ConnectionError(
             f"{source.title} could not be downloaded: {'; '.join(failures) or 'no mirror answers'}; root= or "
             f"TENSORLITE_DATA can name a folder that has {', '.join(file.name for file in source.files)}"
+            f"{source.instead}"
         )
 
 

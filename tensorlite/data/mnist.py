@@ -153,7 +153,8 @@ def _mnist() -> Source:
         )
         for name, known in FULL.items()
     ]
-    return Source("MNIST", ("", "mnist", "MNIST/raw"), cache_folder, MIRRORS, files)
+    return Source("MNIST", ("", "mnist", "MNIST/raw"), cache_folder, MIRRORS, files,
+                  "; sample=True takes the 7,000 digits that come with tensorlite")
 
 
 def _read_sample(names: tuple[str, ...], why: str) -> tuple[list[Array], str]:

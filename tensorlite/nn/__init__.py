@@ -7,6 +7,9 @@ sequences of different lengths.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..mistakes import unknown_name as _unknown_name
 from . import functional as functional
 from . import init as init
 from . import utils as utils
@@ -132,3 +135,8 @@ from .transformer import TransformerDecoder as TransformerDecoder
 from .transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from .transformer import TransformerEncoder as TransformerEncoder
 from .transformer import TransformerEncoderLayer as TransformerEncoderLayer
+
+if not TYPE_CHECKING:  # to mypy, a name that is not above is an error
+
+    def __getattr__(name):
+        raise _unknown_name(__name__, name, globals())

@@ -19,7 +19,8 @@ from ..autograd.autocast import autocasts
 from ..autograd.op import op
 from ..autograd.tape import Var
 from ..backends import Array, Backend
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
+from ..mistakes import expected_tensor
 from .matmul import require_same_dtype
 from .movement import unsqueeze
 from .options import Size, require_floating, sizes
@@ -211,7 +212,7 @@ def _as_images(function: Any, ndim: int, x: Any, weight: Any, bias: Any, size: S
 def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) -> None:
     for operand in (input, weight) if bias is None else (input, weight, bias):
         if not isinstance(operand, Var):
-            raise DTypeError(f"{name}: expected a Tensor, got {type(operand).__name__}; wrap it in tl.tensor(...)")
+            raise expected_tensor(name, operand)
         require_same_dtype(name, input, operand)
     require_floating(name, input)
     if weight.ndim != ndim + 2 or input.ndim not in (ndim + 1, ndim + 2):

@@ -11,6 +11,7 @@ from ..autograd.op import NONE, Op, op, unpack
 from ..autograd.tape import Node, Var, wrap
 from ..backends import Array, Backend
 from ..errors import DTypeError, ShapeError
+from ..mistakes import expected_tensor
 from .activation import relu_grad
 from .elementwise import div, mul, sub, where
 from .logic import ne
@@ -113,7 +114,7 @@ def linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 def _affine(function: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """linear or linear_relu, of operands that fit."""
     if not isinstance(x, Var):
-        raise DTypeError(f"linear: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
+        raise expected_tensor("linear", x)
     if x.array.dtype is not weight.array.dtype:
         require_same_dtype("linear", x, weight)
     if weight.array.ndim != 2:

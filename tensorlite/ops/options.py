@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from ..autograd.tape import Var
 from ..errors import ArgumentError, DTypeError
+from ..mistakes import expected_tensor
 
 Size = int | Sequence[int]
 
@@ -45,7 +46,7 @@ def require_tensors(name: str, *values: Any) -> None:
     """Raise DTypeError for the first that is no tensor."""
     for x in values:
         if not isinstance(x, Var):
-            raise DTypeError(f"{name}: expected a Tensor, got {type(x).__name__}; wrap it in tl.tensor(...)")
+            raise expected_tensor(name, x)
 
 
 def require_floating(name: str, x: Any) -> None:

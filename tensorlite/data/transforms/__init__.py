@@ -18,9 +18,12 @@ and what is drawn is the same on all devices.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ...mistakes import unknown_name as _unknown_name
 from .affine import RandomAffine, RandomRotation
 from .base import Compose, Transform
-from .values import Normalize, ToDtype
+from .values import Normalize, ToDtype, ToTensor
 from .windows import (
     CenterCrop,
     RandomCrop,
@@ -44,5 +47,11 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "ToDtype",
+    "ToTensor",
     "Transform",
 ]
+
+if not TYPE_CHECKING:  # to mypy, a name that is not above is an error
+
+    def __getattr__(name):
+        raise _unknown_name(__name__, name, globals())

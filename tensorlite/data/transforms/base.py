@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import dtypes
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ...mistakes import type_name
 from ...random import Generator
 from ...sampling import rand
 from ...tensor import Tensor
@@ -19,6 +20,9 @@ class Transform:
     """Base of transforms: a subclass says in `apply` what becomes of images (N, C, H, W)."""
 
     def __call__(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise DTypeError(f"{type(self).__name__} takes a Tensor, got {type_name(images)}; put ToTensor() before it "
+                             "for PIL images and NumPy arrays")
         if not 2 <= images.ndim <= 4:
             raise ShapeError(
                 f"{type(self).__name__} takes images (N, C, H, W), (C, H, W) or (H, W), got shape {tuple(images.shape)}"

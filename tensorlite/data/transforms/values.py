@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ... import dtypes
 from ...creation import tensor
 from ...dtypes import DType
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...mistakes import type_name
 from ...tensor import Tensor
 from .base import Transform
 
@@ -32,6 +35,39 @@ class ToDtype(Transform):
         if self.dtype is dtypes.uint8:
             return (images * (256 - 1e-3)).to(self.dtype)  # torchvision's factor: each of the 256 gets an equal share
         return images.to(self.dtype) / 255
+
+
+class ToTensor:
+    """A PIL image or a NumPy array (H, W, C) or (H, W) as a Tensor (C, H, W); uint8 becomes float32 in 0..1.
+
+    Other dtypes keep their values; a PIL image of black and white becomes 0. and 1. A Tensor keeps its layout, but
+    (H, W) of it becomes (1, H, W). Raises DTypeError for anything else, ShapeError for another number of dimensions.
+
+    >>> tl.data.transforms.ToTensor()(np.full((1, 2, 3), 51, np.uint8)).shape
+    (3, 1, 2)
+    """
+
+    def __call__(self, image: Any) -> Tensor:
+        if isinstance(image, Tensor):  # what MNIST of tl.data gives
+            planes = image.unsqueeze(0) if image.ndim == 2 else image
+            return _as_parts(planes)
+        if not isinstance(image, np.ndarray) and not hasattr(image, "__array_interface__"):
+            raise DTypeError(f"ToTensor takes a PIL image or a NumPy array, got {type_name(image)}")
+        pixels = np.asarray(image)
+        if pixels.ndim not in (2, 3):
+            raise ShapeError(f"ToTensor takes images (H, W, C) or (H, W), got shape {pixels.shape}")
+        planes = tensor(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        if planes.dtype is dtypes.bool_ and not isinstance(image, np.ndarray):
+            return planes.float()
+        return _as_parts(planes)
+
+    def __repr__(self) -> str:
+        return "ToTensor()"
+
+
+def _as_parts(planes: Tensor) -> Tensor:
+    """Bytes as parts of 255."""
+    return planes.float() / 255 if planes.dtype is dtypes.uint8 else planes
 
 
 class Normalize(Transform):

@@ -8,6 +8,9 @@ classes). Convolutions are those of ops.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ...mistakes import unknown_name as _unknown_name
 from ...ops import conv1d as conv1d
 from ...ops import conv2d as conv2d
 from ...ops import conv_transpose1d as conv_transpose1d
@@ -94,3 +97,8 @@ from .unfold import fold as fold
 from .unfold import pixel_shuffle as pixel_shuffle
 from .unfold import pixel_unshuffle as pixel_unshuffle
 from .unfold import unfold as unfold
+
+if not TYPE_CHECKING:  # to mypy, a name that is not above is an error
+
+    def __getattr__(name):
+        raise _unknown_name(__name__, name, globals())

@@ -4,6 +4,9 @@ base.py what all share; decay.py, cosine.py, cyclic.py, plateau.py the schedules
 schedules.
 """
 
+from typing import TYPE_CHECKING
+
+from ...mistakes import unknown_name as _unknown_name
 from .base import LRScheduler as LRScheduler
 from .compose import ChainedScheduler as ChainedScheduler
 from .compose import SequentialLR as SequentialLR
@@ -20,3 +23,8 @@ from .decay import MultiStepLR as MultiStepLR
 from .decay import PolynomialLR as PolynomialLR
 from .decay import StepLR as StepLR
 from .plateau import ReduceLROnPlateau as ReduceLROnPlateau
+
+if not TYPE_CHECKING:  # to mypy, a name that is not above is an error
+
+    def __getattr__(name):
+        raise _unknown_name(__name__, name, globals())
