@@ -53,8 +53,7 @@ def training_step(model: nn.Module, optimizer: optim.Optimizer) -> tl.Captured:
 
 def mosaic(tiles: tl.Tensor, columns: int) -> np.ndarray:
     """Digits (N, 784) as one picture with so many in a row."""
-    grid = tiles.cpu().numpy().reshape(-1, columns, 28, 28)
-    return grid.transpose(0, 2, 1, 3).reshape(-1, columns * 28)
+    return tiles.cpu().numpy().reshape(-1, columns, 28, 28).transpose(0, 2, 1, 3).reshape(-1, columns * 28)
 
 
 @tl.no_grad()
@@ -68,8 +67,7 @@ def plot(path: str, model: Autoencoder, pixels: tl.Tensor, labels: np.ndarray) -
     grid = tl.tensor(np.stack([x.ravel(), y.ravel()], 1), dtype=tl.float32, device=pixels.device)
     figure = Figure(figsize=(14, 9), layout="constrained")
     axes = figure.subplot_mosaic([["digits", "digits"], ["plane", "drawn"]], height_ratios=(1, 4))
-    both = tl.cat([pixels[:SHOWN], model(pixels[:SHOWN]).sigmoid()])
-    axes["digits"].imshow(mosaic(both, SHOWN), cmap="gray_r")
+    axes["digits"].imshow(mosaic(tl.cat([pixels[:SHOWN], model(pixels[:SHOWN]).sigmoid()]), SHOWN), cmap="gray_r")
     axes["digits"].set(title="test digits, and below what came back of two numbers", xticks=[], yticks=[])
     points = axes["plane"].scatter(*places.cpu().numpy().T, c=labels, s=2, cmap="tab10", vmin=-0.5, vmax=9.5)
     axes["plane"].set(title="where the test digits lie", xlim=(left, right), ylim=(bottom, top))
@@ -85,14 +83,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
-    parser.add_argument("--digits", type=int, help="use the first so many training and test digits alone")
+    parser.add_argument("--digits", type=int, default=60_000, help="use so many training and test digits alone")
     parser.add_argument("--plot", metavar="PNG", default="autoencoder.png", help="the picture (needs matplotlib)")
     options = parser.parse_args()
-    if importlib.util.find_spec("matplotlib") is None:
-        parser.error("the picture needs matplotlib: pip install 'tensorlite[plot]'")
-
+    if min(options.epochs, options.digits) < 1 or importlib.util.find_spec("matplotlib") is None:
+        parser.error("needs matplotlib (pip install 'tensorlite[plot]'), and --epochs and --digits of at least 1")
     sample = options.data == "sample"
-    train, test = (MNIST(None if sample else options.data, part, sample=sample or None) for part in (True, False))
+    try:
+        train, test = (MNIST(None if sample else options.data, part, sample=sample or None) for part in (True, False))
+    except (OSError, ImportError) as error:
+        parser.exit(1, f"MNIST is needed: {error}\n")
     print(train.source, flush=True)
     tl.manual_seed(0)
     first = slice(options.digits)

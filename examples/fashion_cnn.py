@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("--data", help="folder that has fashion-mnist/, or into which it is downloaded")
     parser.add_argument("--plot", metavar="PNG", help="draw mistakes (needs matplotlib)")
     options = parser.parse_args()
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
+    if min(options.epochs, options.width) < 1 or (options.plot and importlib.util.find_spec("matplotlib") is None):
+        parser.error("--epochs and --width are at least 1; --plot needs matplotlib: pip install 'tensorlite[plot]'")
     try:
         train, test = (FashionMNIST(options.data, part) for part in (True, False))
     except (OSError, ImportError) as error:

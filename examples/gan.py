@@ -22,8 +22,7 @@ from tensorlite import nn, optim
 from tensorlite.data import MNIST, DataLoader, TensorDataset
 from tensorlite.nn import functional as F
 
-NOISE = 64  # numbers from which a digit is drawn
-COLUMNS = 16  # digits in a row of the picture
+NOISE, COLUMNS = 64, 16  # numbers from which a digit is drawn, and digits in a row of the picture
 
 
 def generator() -> nn.Sequential:
@@ -85,14 +84,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
-    parser.add_argument("--digits", type=int, help="use the first so many digits alone")
+    parser.add_argument("--digits", type=int, default=60_000, help="use the first so many digits alone")
     parser.add_argument("--plot", metavar="PNG", default="gan.png", help="where the picture goes (needs matplotlib)")
     options = parser.parse_args()
-    if importlib.util.find_spec("matplotlib") is None:
-        parser.error("the picture needs matplotlib: pip install 'tensorlite[plot]'")
-
+    if min(options.epochs, options.digits) < 1 or importlib.util.find_spec("matplotlib") is None:
+        parser.error("needs matplotlib (pip install 'tensorlite[plot]'), and --epochs and --digits of at least 1")
     sample = options.data == "sample"
-    digits = MNIST(None if sample else options.data, sample=sample or None)
+    try:
+        digits = MNIST(None if sample else options.data, sample=sample or None)
+    except (OSError, ImportError) as error:
+        parser.exit(1, f"MNIST is needed: {error}\n")
     print(digits.source, flush=True)
     tl.manual_seed(0)
     real = (digits.as_tensors(normalize=False)[0][: options.digits] * 2 - 1).to(options.device)
@@ -109,8 +110,7 @@ def main() -> None:
         print(f"epoch {epoch}: loss of the discriminator {float(judge_loss) / len(loader):.3f}, of the generator "
               f"{float(draw_loss) / len(loader):.3f}, {time.perf_counter() - start:.1f} s", flush=True)
         if epoch in (1, options.epochs) or epoch % max(options.epochs // 5, 1) == 0:
-            with tl.no_grad():
-                stages[f"epoch {epoch}"] = draw(noise).cpu().numpy()
+            stages[f"epoch {epoch}"] = draw(noise).detach().cpu().numpy()
     plot(options.plot, stages | {"real digits": real[:COLUMNS].cpu().numpy()})
     print(f"the picture is in {options.plot}")
 

@@ -113,7 +113,11 @@ def main() -> None:
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
 
-    digits = load_mnist(None if options.data == "sample" else options.data, sample=options.data == "sample" or None)
+    sample = options.data == "sample"
+    try:
+        digits = load_mnist(None if sample else options.data, sample=sample or None)
+    except (OSError, ImportError) as error:
+        parser.exit(1, f"MNIST is needed: {error}\n")
     print(digits.source, flush=True)
     tl.manual_seed(options.seed)
     first = slice(options.digits)

@@ -1,8 +1,7 @@
 """A convolutional network in the manner of LeNet-5 (LeCun et al. 1998) on the handwritten digits of MNIST.
 
     python examples/mnist_cnn.py                       # 6 epochs, a few minutes, more than 99.2 % of the test digits
-    python examples/mnist_cnn.py --plot digits.png     # the filters, what they see, and digits taken for others
-    python examples/mnist_cnn.py --device cuda
+    python examples/mnist_cnn.py --device cuda --plot digits.png    # filters, what they see, digits taken for others
 
 Digits are moved by up to a pixel, anew in each replay of the captured step. The step size rises over the first fifth
 of the steps and falls to nearly nothing over the rest. Where MNIST's files are neither found nor downloaded the small
@@ -83,14 +82,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--data", help="folder of the MNIST files, or 'sample' for the one in the package")
-    parser.add_argument("--digits", type=int, help="use the first so many training and test digits alone")
+    parser.add_argument("--digits", type=int, default=60_000, help="use so many training and test digits alone")
     parser.add_argument("--plot", metavar="PNG", help="draw filters and mistakes (needs matplotlib)")
     options = parser.parse_args()
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install 'tensorlite[plot]'")
-
+    if min(options.epochs, options.digits) < 1 or (options.plot and importlib.util.find_spec("matplotlib") is None):
+        parser.error("--epochs and --digits are at least 1; --plot needs matplotlib: pip install 'tensorlite[plot]'")
     sample = options.data == "sample"
-    train, test = (MNIST(None if sample else options.data, part, sample=sample or None) for part in (True, False))
+    try:
+        train, test = (MNIST(None if sample else options.data, part, sample=sample or None) for part in (True, False))
+    except (OSError, ImportError) as error:
+        parser.exit(1, f"MNIST is needed: {error}\n")
     print(train.source, flush=True)
     tl.manual_seed(0)
     first = slice(options.digits)

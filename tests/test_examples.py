@@ -244,10 +244,24 @@ def test_mnist_refuses_what_it_cannot_use(run: Run, arguments: tuple[str, str]) 
         run("mnist", *SMALL, *arguments)
 
 
-def test_mnist_names_a_folder_without_digits(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["mnist_cnn", "autoencoder", "gan"])
+@pytest.mark.parametrize("option", ["--epochs", "--digits"])
+def test_nothing_to_train_on_is_refused_in_words(run: Run, capsys: pytest.CaptureFixture[str], name: str,
+                                                 option: str) -> None:
+    with pytest.raises(SystemExit):
+        run(name, *FEW, option, "0")
+    assert re.search("--epochs and --digits (are|of) at least 1", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_cnn", "autoencoder", "gan"])
+def test_a_folder_without_digits_is_named_in_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str], name: str) -> None:
+    pytest.importorskip("matplotlib")
     monkeypatch.setattr(tl.data.mnist, "MIRRORS", [])
-    with pytest.raises(OSError, match="MNIST could not be downloaded"):
-        run("mnist", "--data", str(tmp_path))
+    with pytest.raises(SystemExit):
+        run(name, "--data", str(tmp_path))
+    message = capsys.readouterr().err
+    assert re.fullmatch(r"MNIST is needed: MNIST could not be downloaded: .*sample=True takes .*\n", message)
 
 
 # --- networks of convolutions -----------------------------------------------------------------------------------------

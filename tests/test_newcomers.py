@@ -12,7 +12,7 @@ import pytest
 import tensorlite as tl
 import tensorlite.nn.functional as F
 from tensorlite import nn, optim
-from tensorlite.data import transforms
+from tensorlite.data import DataLoader, ImageFolder, TensorDataset, transforms
 from tensorlite.files import open_regular
 
 
@@ -93,3 +93,20 @@ def test_a_number_is_no_path(load: Callable[[Any], Any], tmp_path: Path) -> None
         with pytest.raises(TypeError, match=r"os.PathLike object, not int"):
             load(file.fileno())
         file.write(b"still open")
+
+
+def test_what_datasets_print(tmp_path: Path) -> None:
+    digits = tl.data.MNIST(train=False, sample=True)
+    assert repr(digits) == "MNIST(1000 images (28, 28), train=False)"
+    scaled = tl.data.MNIST(sample=True, transform=transforms.ToTensor())
+    assert repr(scaled) == "MNIST(6000 images (28, 28), train=True, transform=ToTensor())"
+    pairs = TensorDataset(tl.ones(3, 2), tl.arange(3))
+    assert repr(pairs) == "TensorDataset(float32 (3, 2), int64 (3,))"
+    assert repr(DataLoader(pairs, 2)) == f"DataLoader({pairs!r}, batch_size=2, drop_last=False)"
+    shuffled = DataLoader(pairs, 2, shuffle=True, num_workers=1)
+    assert repr(shuffled) == f"DataLoader({pairs!r}, batch_size=2, shuffle=True, drop_last=False, num_workers=1)"
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").touch()
+    pictures = ImageFolder(tmp_path, transforms.CenterCrop(2))
+    crop = repr(transforms.CenterCrop(2))
+    assert repr(pictures) == f"ImageFolder({str(tmp_path)!r}, 1 images of 1 classes, mode='RGB', transform={crop})"

@@ -74,6 +74,9 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
             )
         self.tensors = tensors
 
+    def __repr__(self) -> str:
+        return f"TensorDataset({', '.join(f'{each.dtype.name} {each.shape}' for each in self.tensors)})"
+
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(each[index] for each in self.tensors)
 

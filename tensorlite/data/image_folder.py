@@ -66,6 +66,11 @@ class ImageFolder(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __repr__(self) -> str:
+        transform = "" if self.transform is None else f", transform={self.transform!r}"
+        return (f"ImageFolder({str(self.root)!r}, {len(self)} images of {len(self.classes)} classes, "
+                f"mode={self.mode!r}{transform})")
+
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         path, label = self.samples[index]
         image = self.loader(path)

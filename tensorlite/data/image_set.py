@@ -38,6 +38,11 @@ class ImageSet(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.data)
 
+    def __repr__(self) -> str:
+        named = {name: vars(self).get(name) for name in ("split", "train", "transform")}
+        shown = "".join(f", {name}={value!r}" for name, value in named.items() if value is not None)
+        return f"{type(self).__name__}({len(self)} images {self.data.shape[1:]}{shown})"
+
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         image, label = self.data[index], int(self.targets[index].item())
         return (

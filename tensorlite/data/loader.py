@@ -168,6 +168,12 @@ class DataLoader:
         items = len(self.dataset if self.sampler is None else self.sampler)  # type: ignore[arg-type]
         return items if self.batch_size is None else batch_count(items, self.batch_size, self.drop_last)
 
+    def __repr__(self) -> str:
+        shuffle = ", shuffle=True" if isinstance(self.sampler, RandomSampler) else ""
+        workers = f", num_workers={self.num_workers}" if self.num_workers else ""
+        return (f"DataLoader({self.dataset!r}, batch_size={self.batch_size}{shuffle}, drop_last={self.drop_last}"
+                f"{workers})")
+
     def __iter__(self) -> Iterator[Any]:
         position, self._resumed = self._resumed or _Position(self._draw_seed()), None
         self._position = position
