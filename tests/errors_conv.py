@@ -1,4 +1,4 @@
-"""The errors of convolutions and their layers: rows of test_errors.py."""
+"""The errors of convolutions and their layers, and of what derives them and pooling: rows of test_errors.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 
 import tensorlite as tl
-from tensorlite import nn
+from tensorlite import nn, ops
+from tensorlite.ops.pool import Windows
 
 X, W = tl.zeros(2, 3, 5, 5), tl.zeros(4, 3, 3, 3)
+OPTIONS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+HALVES = Windows((2, 2), (2, 2), (2, 2), (0, 0), (1, 1))
+
+
+def input_grad(grad: tl.Tensor, size: tuple[int, int] = (5, 5), **options: Any) -> tl.Tensor:
+    return ops.conv2d_input_grad(grad, W, None, size=size, **{**OPTIONS, **options})
+
+
+def weight_grad(grad: tl.Tensor, x: tl.Tensor = X, size: tuple[int, int] = (3, 3), **options: Any) -> tl.Tensor:
+    return ops.conv2d_weight_grad(grad, x, size=size, **{**OPTIONS, **options})
+
+
 ROWS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "conv2d channels": (lambda: tl.conv2d(tl.zeros(2, 1, 5, 5), W),
                         tl.ShapeError, r"\(4, 3, 3, 3\).*expects 3 input channels, got 1"),
@@ -52,4 +65,17 @@ ROWS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
                                 tl.ArgumentError, "an integer or a tuple, got 'same'"),
     "ConvTranspose1d output_size": (lambda: nn.ConvTranspose1d(3, 4, 3)(tl.zeros(1, 3, 4), (9,)),
                                     tl.ShapeError, r"is not one of \(6,\) to \(6,\)"),
+    # Derivatives by themselves: kernels that believed these shapes would read and write beyond their arrays.
+    "input_grad channels": (lambda: input_grad(tl.zeros(2, 1, 3, 3)), tl.ShapeError, r"\(2, 1, 3, 3\) is none of a"),
+    "input_grad dimensions": (lambda: input_grad(tl.zeros(4, 3, 3)), tl.ShapeError, r"gradient of shape \(4, 3, 3\)"),
+    "input_grad size": (lambda: input_grad(tl.zeros(2, 4, 3, 4)), tl.ShapeError, r"\(2, 3, 5, 5\) with a weight"),
+    "input_grad groups": (lambda: input_grad(tl.zeros(2, 4, 3, 3), groups=3), tl.ShapeError, "groups=3, stride"),
+    "weight_grad images": (lambda: weight_grad(tl.zeros(3, 4, 3, 3)), tl.ShapeError, r"\(3, 4, 3, 3\) is none of a"),
+    "weight_grad dimensions": (lambda: weight_grad(tl.zeros(2, 4)), tl.ShapeError, r"a gradient of shape \(2, 4\)"),
+    "weight_grad size": (lambda: weight_grad(tl.zeros(2, 4, 4, 3)), tl.ShapeError, "conv2d_weight_grad: a gradient"),
+    "weight_grad groups": (lambda: weight_grad(tl.zeros(2, 4, 3, 3), groups=2), tl.ShapeError, r"groups=2"),
+    "max_pool2d_grad": (lambda: ops.max_pool2d_grad(tl.ones(1, 1, 1, 1), tl.ones(3, 2, 4, 4), windows=HALVES),
+                        tl.ShapeError, r"gradient of shape \(1, 1, 1, 1\), where it must be \(3, 2, 2, 2\)"),
+    "max_pool2d_pick": (lambda: ops.max_pool2d_pick(tl.ones(1, 1, 4, 4), tl.ones(3, 2, 4, 4), windows=HALVES),
+                        tl.ShapeError, r"max_pool2d_pick: .* where it must be \(3, 2, 4, 4\)"),
 }

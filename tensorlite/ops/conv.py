@@ -30,8 +30,21 @@ from .reduce import _sum
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
+Shape = tuple[int, ...]
 
 # --- the primitives --------------------------------------------------------------------------------------------------
+
+
+def _require_fit(name: str, grad: Shape, x: Shape, weight: Shape, *, stride: Any, padding: Any, dilation: Any,
+                 groups: int) -> None:
+    """Raise ShapeError unless `grad` has the shape of a result: kernels believe shapes, and write where these say."""
+    fits = (len(grad) == len(x) == len(weight) == 4 and grad[:2] == (x[0], weight[0])
+            and x[1] == weight[1] * groups and weight[0] % groups == 0
+            and all((p - 1) * step + (r - 1) * spread < h + 2 * edge or p == 0 for p, step, r, spread, h, edge
+                    in zip(grad[2:], stride, weight[2:], dilation, x[2:], padding, strict=True)))
+    if not fits:
+        raise ShapeError(f"{name}: a gradient of shape {grad} is none of a convolution of {x} with a weight {weight}, "
+                         f"groups={groups}, stride={stride}, padding={padding}, dilation={dilation}")
 
 
 @op
@@ -45,16 +58,22 @@ def _conv2d(be: Backend, x: Array, weight: Array, bias: Array, *, size: Any, str
 def conv2d_input_grad(be: Backend, grad: Array, weight: Array, bias: Array, *, size: Any, stride: Any, padding: Any,
                       dilation: Any, groups: Any) -> Array:
     """conv2d's derivative in x, of shape (N, C, *size), plus bias (C,): the transposed convolution of `grad`."""
-    return be.fill("conv2d_input_grad", (grad.shape[0], weight.shape[1] * groups, *size), grad.dtype, grad, weight,
-                   bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    shape = (*grad.shape[:1], *[c * groups for c in weight.shape[1:2]], *size)
+    _require_fit("conv2d_input_grad", grad.shape, shape, weight.shape, stride=stride, padding=padding,
+                 dilation=dilation, groups=groups)
+    return be.fill("conv2d_input_grad", shape, grad.dtype, grad, weight, bias, stride=stride, padding=padding,
+                   dilation=dilation, groups=groups)
 
 
 @op
 def conv2d_weight_grad(be: Backend, grad: Array, x: Array, *, size: Any, stride: Any, padding: Any, dilation: Any,
                        groups: Any) -> Array:
     """conv2d's derivative in the weight, of shape (K, C/groups, *size)."""
-    return be.fill("conv2d_weight_grad", (grad.shape[1], x.shape[1] // groups, *size), x.dtype, grad, x, stride=stride,
-                   padding=padding, dilation=dilation, groups=groups)
+    shape = (*grad.shape[1:2], *[c // groups for c in x.shape[1:2]], *size)
+    _require_fit("conv2d_weight_grad", grad.shape, x.shape, shape, stride=stride, padding=padding, dilation=dilation,
+                 groups=groups)
+    return be.fill("conv2d_weight_grad", shape, x.dtype, grad, x, stride=stride, padding=padding, dilation=dilation,
+                   groups=groups)
 
 
 def _bias_grad(g: Any) -> Any:

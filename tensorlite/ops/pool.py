@@ -42,6 +42,12 @@ class Windows(NamedTuple):
         return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
 
 
+def _require_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ShapeError where a gradient has another shape: kernels believe shapes, and read where these say."""
+    if array.shape != shape:
+        raise ShapeError(f"{name}: a gradient of shape {array.shape}, where it must be {shape}")
+
+
 # --- the largest ------------------------------------------------------------------------------------------------------
 
 
@@ -53,12 +59,14 @@ def _max_pool2d(be: Backend, x: Array, *, windows: Any) -> Array:
 @op
 def max_pool2d_grad(be: Backend, g: Array, x: Array, *, windows: Any) -> Array:
     """g of each window at its largest element of x, summed where windows overlap: the derivative of max_pool2d."""
+    _require_shape("max_pool2d_grad", g, (*x.shape[:2], *windows.counts))
     return be.fill("max_pool2d_grad", x.shape, x.dtype, g, x, **windows.of_maxima())
 
 
 @op
 def max_pool2d_pick(be: Backend, v: Array, x: Array, *, windows: Any) -> Array:
     """For each window v where x is largest: the derivative of max_pool2d_grad in g."""
+    _require_shape("max_pool2d_pick", v, x.shape)
     return be.fill("max_pool2d_pick", (*x.shape[:2], *windows.counts), v.dtype, v, x, **windows.of_maxima())
 
 
