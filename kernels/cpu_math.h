@@ -13,6 +13,7 @@ struct Exponential;
 template <>
 struct Exponential<float> {
   using Bits = int;
+  using Word = unsigned;
   static constexpr int mantissa = 23, bias = 127, terms = 7;
   static constexpr float rounder = 12582912.0f, low = -104.0f, high = 89.0f;
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // products of the first with n are exact
@@ -20,16 +21,17 @@ struct Exponential<float> {
 template <>
 struct Exponential<double> {
   using Bits = long long;
+  using Word = unsigned long long;
   static constexpr int mantissa = 52, bias = 1023, terms = 13;
   static constexpr double rounder = 6755399441055744.0, low = -746.0, high = 710.0;
   static constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
 };
 
-// 2^n for n within the range of normal numbers.
+// 2^n for n within the range of normal numbers; any bits for another n, which NaN gives.
 template <class T>
 inline T power_of_two(typename Exponential<T>::Bits n) {
   using E = Exponential<T>;
-  return same_bits<T>(typename E::Bits((n + E::bias) << E::mantissa));
+  return same_bits<T>(typename E::Word(n + E::bias) << E::mantissa);
 }
 
 constexpr double reciprocal_factorial(int n) {

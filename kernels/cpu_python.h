@@ -66,7 +66,11 @@ struct Array {  // PyArrayObject_fields
     return product;
   }
   bool has_shape_of(const Array& other) const {
-    return ndim == other.ndim && memcmp(shape, other.shape, size_t(ndim) * sizeof(*shape)) == 0;
+    if (ndim != other.ndim) return false;
+    for (int k = 0; k < ndim; ++k) {
+      if (shape[k] != other.shape[k]) return false;
+    }
+    return true;
   }
 };
 
