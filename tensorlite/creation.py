@@ -10,6 +10,7 @@ import numpy as np
 from . import dtypes
 from .backends import default_numpy, get
 from .errors import ArgumentError, DTypeError
+from .mistakes import type_name
 from .ops.movement import sizes
 from .tensor import Tensor, as_array
 
@@ -54,6 +55,8 @@ def from_dlpack(source: Any) -> Tensor:
     >>> tl.from_dlpack(np.arange(3))
     tensor([0, 1, 2])
     """
+    if not hasattr(source, "__dlpack__"):
+        raise DTypeError(f"from_dlpack: expected an array of a library with DLPack, got {type_name(source)}")
     return from_numpy(np.from_dlpack(source))
 
 
@@ -89,6 +92,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 
 
 def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    value = value.item() if isinstance(value, Tensor) else value
     wanted = default_numpy(x.dtype if dtype is None else dtype)
     return _filled(x.shape, value, wanted, x.device if device is None else device, requires_grad)
 
@@ -123,7 +127,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, dev
     """
     start, end = (0, start) if end is None else (start, end)
     start, end, step = (v.item() if isinstance(v, Tensor) else v for v in (start, end, step))
-    if step == 0 or (end - start) / step < 0:
+    if step == 0 or not (end - start) / step >= 0:
         raise ArgumentError(f"arange: step {step} does not lead from {start} to {end}")
     integral = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
     kind = default_numpy(dtypes.int64 if dtype is None and integral else dtype)
@@ -148,7 +152,9 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """The n x m matrix with ones on the diagonal."""
+    """The n x m matrix with ones on the diagonal. Raises ArgumentError for a negative size."""
+    if n < 0 or (m is not None and m < 0):
+        raise ArgumentError(f"eye: sizes must not be negative, got {n} and {n if m is None else m}")
     return tensor(np.eye(n, m, dtype=default_numpy(dtype)), device=device, requires_grad=requires_grad)
 
 

@@ -129,7 +129,7 @@ def as_dtype(dtype: Any) -> DType:
         return _PYTHON[dtype]
     try:
         return from_numpy(np.dtype(dtype))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         if isinstance(error, DTypeError):
             raise
         raise DTypeError(f"not a dtype: {dtype!r}; use one of {_KNOWN}") from None

@@ -17,7 +17,7 @@ import numpy as np
 from . import autograd, cuda, dtypes, inplace, ops, printing
 from .autograd.op import refresh
 from .autograd.tape import Node, Var, set_tensor_class, wrap
-from .backends import Array, Backend, Device, as_device, get, recording
+from .backends import Array, Backend, Device, as_device, dimension, get, recording
 from .dtypes import DType
 from .errors import ArgumentError, DeviceError, DTypeError, GradError, ShapeError
 from .hooks import RemovableHandle
@@ -104,7 +104,12 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or one size of it."""
-        return self.shape if dim is None else self.shape[dim]
+        if dim is None:
+            return self.shape
+        try:
+            return self.shape[dim]
+        except IndexError:
+            return self.shape[dimension("size", dim, self.shape)]  # which says what is out of range
 
     def dim(self) -> int:
         return self.ndim
@@ -120,7 +125,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     def stride(self, dim: int | None = None) -> Any:
         """The distance in elements between neighbours along each dimension (or one)."""
         strides = tuple(s // self.itemsize for s in self.array.strides)
-        return strides if dim is None else strides[dim]
+        return strides if dim is None else strides[dimension("stride", dim, self.shape)]
 
     def is_contiguous(self) -> bool:
         return self.array.flags.c_contiguous  # type: ignore[no-any-return]
@@ -376,6 +381,7 @@ class Tensor(Methods, InPlaceMethods, NumpyProtocol, Var):
     def _like(self, size: Any, value: Any, dtype: Any, device: Any, requires_grad: Any) -> Tensor:
         backend = self.backend if device is None else get(device)
         shape = ops.movement.sizes(size)
+        value = value.item() if isinstance(value, Var) else value  # type: ignore[attr-defined]
         numpy = self.array.dtype if dtype is None else dtypes.as_dtype(dtype).numpy
         result = wrap(backend.fill("fill", shape, numpy, value), backend)
         return result.requires_grad_() if requires_grad else result

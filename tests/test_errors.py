@@ -159,6 +159,13 @@ spoiling.rules(x=lambda g: g.fill_(7))
 
 double = {"dtype": tl.float64}
 ROWS: dict[str, Row] = {
+    # types of arguments
+    "from_dlpack of a list": (lambda: tl.from_dlpack([1]), tl.DTypeError, "array of a library with DLPack, got list"),
+    "eye negative": (lambda: tl.eye(-1), tl.ArgumentError, "eye: sizes must not be negative, got -1"),
+    "repeats of another length": (lambda: tl.repeat_interleave(vector(3), tl.tensor([1, 2])),
+                                  tl.ShapeError, r"repeats has shape \(2,\)"),
+    "isin of numbers": (lambda: tl.isin(1, 2), tl.DTypeError, "isin: expected a Tensor, got int"),
+    "mode": (lambda: tl.set_grad_enabled("no"), tl.DTypeError, "mode must be True or False, got 'no'"),
     "jacobian": (lambda: tl.autograd.functional.jacobian(lambda x: (x, x), vector()),
                  tl.GradError, "one Tensor, got tuple"),
     # dtypes

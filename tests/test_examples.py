@@ -250,7 +250,7 @@ def test_nothing_to_train_on_is_refused_in_words(run: Run, capsys: pytest.Captur
                                                  option: str) -> None:
     with pytest.raises(SystemExit):
         run(name, *FEW, option, "0")
-    assert re.search("--epochs and --digits (are|of) at least 1", capsys.readouterr().err)
+    assert re.search(r"--epochs and --digits (are|of) at least 1", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist_cnn", "autoencoder", "gan"])

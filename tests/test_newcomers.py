@@ -110,3 +110,42 @@ def test_what_datasets_print(tmp_path: Path) -> None:
     pictures = ImageFolder(tmp_path, transforms.CenterCrop(2))
     crop = repr(transforms.CenterCrop(2))
     assert repr(pictures) == f"ImageFolder({str(tmp_path)!r}, 1 images of 1 classes, mode='RGB', transform={crop})"
+
+
+def test_images_without_a_channel_axis() -> None:
+    weight = tl.ones(4, 1, 3, 3)
+    with pytest.raises(tl.ShapeError, match=r"for a batch without its channel axis say .unsqueeze\(1\)"):
+        F.conv2d(tl.ones(8, 28, 28), weight)
+    with pytest.raises(tl.ShapeError, match=r"give it a channel with .unsqueeze\(0\)"):
+        F.conv2d(tl.ones(28, 28), weight)
+    with pytest.raises(tl.ShapeError, match="expects 1 input channels, got 3") as caught:
+        F.conv2d(tl.ones(2, 3, 5, 5), weight)
+    assert "unsqueeze" not in str(caught.value)
+
+
+WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "glu": (lambda: F.glu(tl.ones(2), 3), tl.OutOfRangeError, "dimension out of range"),
+    "size": (lambda: tl.ones(2).size(1), tl.OutOfRangeError, "dimension out of range"),
+    "stride": (lambda: tl.ones(2).stride(-3), tl.OutOfRangeError, "dimension out of range"),
+    "trunc_normal": (lambda: nn.init.trunc_normal_(tl.ones(2), mean=float("nan")), tl.ArgumentError, "needs a mean"),
+    "lengths": (lambda: nn.utils.rnn.unpad_sequence(tl.ones(2, 3), [1, 2]), tl.ArgumentError,
+                "2 lengths for 3 sequences"),
+    "arange": (lambda: tl.arange(float("nan")), tl.ArgumentError, "step 1 does not lead from 0 to nan"),
+    "dtype": (lambda: tl.zeros(2, dtype={"a": 1}), tl.DTypeError, "not a dtype"),
+    "erasing": (lambda: transforms.RandomErasing(scale=(0.1,)), tl.ArgumentError, "scale is a range"),  # type: ignore[arg-type]
+    "modules": (lambda: nn.ModuleList(0), TypeError, "'int' object is not iterable"),  # type: ignore[arg-type]
+    "table": (lambda: nn.ParameterDict(0), TypeError, "int"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_ended_in_an_index_error_or_not_at_all(name: str) -> None:
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_sizes_and_values_of_tensors() -> None:
+    x = tl.ones(2, 3)
+    assert (x.size(-1), x.stride(-2)) == (3, 3)
+    assert tl.full_like(x, tl.tensor(2)).tolist() == x.new_full((2, 3), tl.tensor(2)).tolist() == [[2.0] * 3] * 2

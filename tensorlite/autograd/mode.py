@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
+from ..errors import DTypeError
+
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
@@ -150,6 +152,8 @@ class set_grad_enabled(Mode):
     """Switch recording on or off: at once as a statement, until the block ends as a context manager."""
 
     def __init__(self, mode: bool) -> None:
+        if not isinstance(mode, bool):
+            raise DTypeError(f"set_grad_enabled: mode must be True or False, got {mode!r}")
         super().__init__(mode)
         self._before = grad_enabled.get()
         grad_enabled.set(mode)

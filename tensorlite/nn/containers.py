@@ -167,7 +167,7 @@ class ModuleList(_Row[Module]):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
@@ -201,7 +201,7 @@ class ParameterList(_Row[Parameter]):
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
-        self.extend(values or ())
+        self.extend(() if values is None else values)
 
     def __repr__(self) -> str:
         lines = [f"    ({i}): {_summary(p)}" for i, p in enumerate(self)]
@@ -213,7 +213,7 @@ class _Table(_Named[T]):
 
     def __init__(self, items: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__()
-        self.update(items or {})
+        self.update({} if items is None else items)
 
     def __getitem__(self, name: str) -> T:
         return self._items()[name]

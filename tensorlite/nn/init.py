@@ -65,8 +65,9 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
 
     Raises ArgumentError for std <= 0 or a > b.
     """
-    if not std > 0 or not a <= b:
-        raise ArgumentError(f"trunc_normal_: needs std > 0 and a <= b, got std={std}, a={a}, b={b}")
+    if not std > 0 or not a <= b or math.isnan(mean):
+        raise ArgumentError("trunc_normal_: needs a mean, std > 0 and a <= b, "
+                            f"got mean={mean}, std={std}, a={a}, b={b}")
     share = (math.erf((b - mean) / std / math.sqrt(2)) - math.erf((a - mean) / std / math.sqrt(2))) / 2
     nearest = (min(max(mean, a), b) - mean) / std  # where the density is largest
 

@@ -23,7 +23,7 @@ def _angles(positions: int, width: int, base: float) -> np.ndarray:
 
 def _buffer(values: np.ndarray, device: Any, dtype: DType | None) -> Tensor:
     kind = get_default_dtype() if dtype is None else as_dtype(dtype)
-    return from_numpy(values).to(dtype=kind).to(device or "cpu")
+    return from_numpy(values).to(dtype=kind).to("cpu" if device is None else device)
 
 
 def _require_even(name: str, width: int) -> None:

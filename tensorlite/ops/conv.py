@@ -170,8 +170,10 @@ def _convolve(name: str, ndim: int, input: Any, weight: Any, bias: Any, stride: 
         raise ShapeError(f"{name}: groups={groups} must be positive and divide the {weight.shape[0]} output channels "
                          f"of weight {tuple(weight.shape)}")
     if input.shape[-ndim - 1] != channels:
+        batch = input.ndim == ndim + 1 and channels == 1
+        cure = "; for a batch without its channel axis say .unsqueeze(1)" if batch else ""
         raise ShapeError(f"{name}: weight {tuple(weight.shape)} with groups={groups} expects {channels} input "
-                         f"channels, got {input.shape[-ndim - 1]} (input {tuple(input.shape)})")
+                         f"channels, got {input.shape[-ndim - 1]} (input {tuple(input.shape)}){cure}")
     _require_bias(name, bias, weight.shape[0])
     kernel = weight.shape[2:]
     x, paddings = _padded(name, input, padding, kernel, strides, dilations)
@@ -236,8 +238,9 @@ def _require_operands(name: str, ndim: int, input: Any, weight: Any, bias: Any) 
     require_floating(name, input)
     if weight.ndim != ndim + 2 or input.ndim not in (ndim + 1, ndim + 2):
         layout = "(N, C, H, W) or (C, H, W)" if ndim == 2 else "(N, C, L) or (C, L)"
+        cure = "; give it a channel with .unsqueeze(0)" if input.ndim == ndim else ""
         raise ShapeError(f"{name}: expected input {layout} and a weight of {ndim + 2} dimensions, got input "
-                         f"{tuple(input.shape)} and weight {tuple(weight.shape)}")
+                         f"{tuple(input.shape)} and weight {tuple(weight.shape)}{cure}")
 
 
 def _require_bias(name: str, bias: Any, channels: int) -> None:

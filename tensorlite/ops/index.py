@@ -494,6 +494,9 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor, dim: int | None = None) 
         return repeat_interleave(x.flatten(), repeats, 0)
     dim = dimension("repeat_interleave", dim, x.shape)
     if isinstance(repeats, Var):
+        if repeats.array.shape not in ((), (1,), (x.shape[dim],)):
+            raise ShapeError(f"repeat_interleave: repeats has shape {tuple(repeats.array.shape)}, expected one number "
+                             f"or one for each of the {x.shape[dim]} slices")
         return index_select(x, dim, np.repeat(np.arange(x.shape[dim]), repeats.backend.to_numpy(repeats.array)))
     if repeats < 0:
         raise ArgumentError(f"repeat_interleave: repeats must not be negative, got {repeats}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import dtypes
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from ..mistakes import expected_tensor
 from .elementwise import add, ceil, clamp, div, floor, lerp, mul, round, sqrt, sub, where
 from .index import gather, index_add, sort
 from .logic import eq, ge, isnan, le, logical_and, logical_not
@@ -191,6 +192,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     >>> tl.isin(tl.tensor([1, 2, 3]), tl.tensor([2, 5]))
     tensor([False,  True, False])
     """
+    if not is_tensor(elements) and not is_tensor(test_elements):
+        raise expected_tensor("isin", elements)
     like = elements if is_tensor(elements) else test_elements
     x, tests = (t.detach() if is_tensor(t) else like.new_tensor(t, dtype=dtypes.as_dtype(type(t)))
                 for t in (elements, test_elements))

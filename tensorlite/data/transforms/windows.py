@@ -174,7 +174,8 @@ class RandomErasing(Transform):
         self.ratio = tuple(ratio)
         self.value = value
         self._generator = generator
-        if not 0 <= self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+        pairs = len(self.scale) == len(self.ratio) == 2
+        if not pairs or not 0 <= self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ArgumentError(f"RandomErasing: scale is a range of parts, ratio of factors, got {scale} and {ratio}")
 
     def apply(self, images: Tensor) -> Tensor:

@@ -75,8 +75,10 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Lengths, batch_first: bool
     >>> nn.utils.rnn.unpad_sequence(tl.tensor([[1, 2, 3], [4, 0, 0]]), [3, 1], batch_first=True)
     [tensor([1, 2, 3]), tensor([4])]
     """
-    rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
-    return [row[:length] for row, length in zip(rows.unbind(0), _on_host(lengths), strict=True)]
+    rows, counts = padded_sequences if batch_first else padded_sequences.transpose(0, 1), _on_host(lengths)
+    if len(counts) != len(rows):
+        raise ArgumentError(f"unpad_sequence: {len(counts)} lengths for {len(rows)} sequences; see batch_first")
+    return [row[:length] for row, length in zip(rows.unbind(0), counts, strict=True)]
 
 
 def pack_padded_sequence(input: Tensor, lengths: Lengths, batch_first: bool = False,
