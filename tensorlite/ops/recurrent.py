@@ -33,6 +33,7 @@ from .recurrent_steps import (
     outputs,
     pass_by,
     require_fitting,
+    require_shapes,
     state_weight_gradient,
     states_of,
 )
@@ -104,6 +105,7 @@ def rnn(x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tenso
     x (steps, batch, in), h0 (batch, hidden), W_ih (hidden, in), W_hh (hidden, hidden), b (hidden,).
     """
     require_fitting("rnn", x, h0, weight_ih, weight_hh)
+    require_shapes("rnn", x, 1, h0, weight_ih, weight_hh, bias)
     flat = _rnn(x.contiguous(), h0.contiguous(), weight_ih, weight_hh, bias, activation=nonlinearity, reverse=reverse,
                 batch_sizes=batch_sizes)
     return outputs(flat, x, h0, reverse)
@@ -186,6 +188,7 @@ def gru(x: Tensor, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Te
     n.
     """
     require_fitting("gru", x, h0, weight_ih, weight_hh)
+    require_shapes("gru", x, 3, h0, weight_ih, weight_hh, bias_ih, bias_hh)
     be, dtype = x.backend, x.array.dtype
     shape = (*x.shape[:2], h0.shape[1])
     gates, kept = (wrap(be.empty((*shape[:2], count * shape[2]), dtype), be) for count in (3, 1))
@@ -302,6 +305,7 @@ def lstm(x: Tensor, h0: Tensor, c0: Tensor, weight_ih: Tensor, weight_hh: Tensor
     rows of W_hr), W_ih (4 hidden, in), W_hh (4 hidden, width of h0), rows in the order i, f, g, o.
     """
     require_fitting("lstm", x, h0, c0, weight_ih, weight_hh)
+    require_shapes("lstm", x, 4, h0, weight_ih, weight_hh, bias, c0=c0, weight_hr=weight_hr)
     be, dtype, (steps, batch) = x.backend, x.array.dtype, x.shape[:2]
     hidden = c0.shape[1]
     gates, cells = (wrap(be.empty(shape, dtype), be)

@@ -178,6 +178,21 @@ def require_fitting(name: str, x: Tensor, *others: Tensor) -> None:
         require_same_dtype(name, x, other)
 
 
+def require_shapes(name: str, x: Tensor, gates: int, h0: Tensor, weight_ih: Tensor, weight_hh: Tensor,
+                   *biases: Tensor | None, c0: Tensor | None = None, weight_hr: Tensor | None = None) -> None:
+    """Raise ShapeError where a state or weight does not fit: kernels believe shapes, and write where these say."""
+    rows = weight_hh.shape[0] if weight_hh.ndim else 0
+    hidden = rows // gates
+    width = hidden if weight_hr is None or not weight_hr.ndim else weight_hr.shape[0]
+    wanted = [("h0", h0, (x.shape[1], width)), ("c0", c0, (x.shape[1], hidden)),
+              ("weight_ih", weight_ih, (gates * hidden, x.shape[2])), ("weight_hh", weight_hh, (gates * hidden, width)),
+              ("weight_hr", weight_hr, (width, hidden)), *[("a bias", bias, (gates * hidden,)) for bias in biases]]
+    for part, tensor, shape in wanted:
+        if tensor is not None and tensor.shape != shape:
+            raise ShapeError(f"{name}: {part} has shape {tuple(tensor.shape)}, expected {shape} (input "
+                             f"{tuple(x.shape)}, weight_hh {tuple(weight_hh.shape)})")
+
+
 def outputs(flat: Tensor, x: Tensor, h0: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     """What a layer emits at each step, and its last state."""
     steps, (batch, hidden) = x.shape[0], h0.shape
