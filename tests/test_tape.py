@@ -115,6 +115,22 @@ def test_lines_modules_and_sizes_are_in_the_table() -> None:
     assert "test_tape.py:" in text and "Sequential.0.weight 4x5" in text and "4 operations" in text
 
 
+def test_a_linear_layer_and_its_relu_are_seen_one_by_one(device: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).to(device)
+    x = tl.randn(5, 3).to(device)
+    fused = model(x).sum()
+    with tl.tape():
+        seen = model(x).sum()
+    assert [r.op for r in fused.tape().records] == ["linear_relu", "linear", "sum"]
+    assert [r.op for r in seen.tape().records] == ["linear", "relu", "linear", "sum"]
+    assert seen.item() == fused.item()
+    fused.backward()
+    expected = [p.grad.tolist() for p in model.parameters()]
+    model.zero_grad()
+    seen.backward()
+    assert [p.grad.tolist() for p in model.parameters()] == expected
+
+
 def test_without_looking_on_the_graph_alone_is_shown() -> None:
     w = tl.ones(2, 3, requires_grad=True)
     table = (w * 2.0).sum(1).tape()

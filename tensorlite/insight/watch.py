@@ -17,7 +17,7 @@ from ..autograd.function import output_number
 from ..autograd.op import Op
 from ..autograd.tape import Node, Seen, Var, save
 from ..errors import user_line
-from ..nn import Module
+from ..nn import Module, containers
 from . import names
 from .exchange import Exchanges
 from .module_names import ModuleNames
@@ -65,6 +65,7 @@ class _Watch:
                 self._exchanges.exchange(Op, "_record", _noting)
                 self._exchanges.exchange(function, "_hang_outputs", _noting_outputs)
                 self._exchanges.exchange(Module, "__call__", _in_module)
+                self._exchanges.exchange(containers, "_is_plain", _one_by_one)
 
     def stop(self) -> None:
         with self._lock:
@@ -98,6 +99,16 @@ def _in_module(call: Callable[..., Any]) -> Any:
             _modules.reset(token)
 
     return module
+
+
+def _one_by_one(is_plain: Callable[..., bool]) -> Any:
+    """Has Sequential call a Linear and its ReLU one after the other, so that both of their results are seen."""
+
+    @functools.wraps(is_plain)
+    def fused(*args: Any) -> bool:
+        return not _depth.get() and is_plain(*args)
+
+    return fused
 
 
 def _noting(record: Callable[..., None]) -> Any:
