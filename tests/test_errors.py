@@ -245,6 +245,8 @@ ROWS: dict[str, Row] = {
                              tl.DTypeError, "class targets must be integers, got float32"),
     "cross entropy logits": (lambda: ops.cross_entropy(tl.ones(3, 2, dtype=tl.int64), integers),
                              tl.DTypeError, "logits must be floating"),
+    "gradient of a norm": (lambda: ops.layer_norm_weight_grad(tl.ones(3), tl.ones(2, 3), dims=(1,), eps=0.1),
+                           tl.ShapeError, r"layer_norm_weight_grad: a gradient of shape \(3,\) for an input of"),
     "recurrent batches": (lambda: ops.gru(tl.ones(1, 1, 1), tl.ones(2, 2), tl.ones(6, 1), tl.ones(6, 2)),
                           tl.ShapeError, r"gru: h0 has shape \(2, 2\), expected \(1, 2\)"),
     "recurrent bias": (lambda: ops.rnn(tl.ones(1, 1, 3), tl.ones(1, 2), tl.ones(2, 3), tl.ones(2, 2), tl.ones(1)),

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
+def _require_gradient_of(name: str, x: Array, grad: Array) -> None:
+    """Raise ShapeError where a gradient has not x's shape: kernels believe shapes, and read where these say."""
+    if grad.shape != x.shape:
+        raise ShapeError(f"{name}: a gradient of shape {grad.shape} for an input of shape {x.shape}")
+
+
 # --- rows: LayerNorm and RMSNorm --------------------------------------------------------------------------------------
 
 
@@ -46,11 +52,13 @@ def _row_norm(name: str, centered: bool) -> tuple[Op, Op, Op]:
     @op
     def grad(be: Backend, grad: Array, x: Array, weight: Array, *, dims: Any, eps: Any) -> Array:
         """(a - mean(a) - n·mean(a·n))/deviation with a = grad·weight, where `centered`; else without mean(a)."""
+        _require_gradient_of(f"{name}_grad", x, grad)
         return be.fill(f"{name}_grad", x.shape, x.dtype, grad, x, weight, dims=dims, eps=eps)
 
     @op
     def weight_grad(be: Backend, grad: Array, x: Array, *, dims: Any, eps: Any) -> Array:
         """Σ grad·n over all but `dims`."""
+        _require_gradient_of(f"{name}_weight_grad", x, grad)
         return be.fill(f"{name}_weight_grad", x.shape[dims[0]:], x.dtype, grad, x, dims=dims, eps=eps)
 
     def bend(g: Any, grad: Any, x: Any, weight: Any, dims: tuple[int, ...], eps: float) -> Any:
