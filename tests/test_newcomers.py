@@ -121,6 +121,9 @@ def test_images_without_a_channel_axis() -> None:
     with pytest.raises(tl.ShapeError, match="expects 1 input channels, got 3") as caught:
         F.conv2d(tl.ones(2, 3, 5, 5), weight)
     assert "unsqueeze" not in str(caught.value)
+    with pytest.raises(tl.ShapeError, match="expects 3 input channels, got 2") as caught:
+        F.conv2d(tl.ones(2, 5, 5), tl.ones(4, 3, 3, 3))
+    assert "unsqueeze" not in str(caught.value)
 
 
 WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -134,6 +137,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "dtype": (lambda: tl.zeros(2, dtype={"a": 1}), tl.DTypeError, "not a dtype"),
     "erasing": (lambda: transforms.RandomErasing(scale=(0.1,)), tl.ArgumentError, "scale is a range"),  # type: ignore[arg-type]
     "modules": (lambda: nn.ModuleList(0), TypeError, "'int' object is not iterable"),  # type: ignore[arg-type]
+    "device": (lambda: nn.SinusoidalEncoding(4, device=""), tl.DeviceError, "unknown device ''"),
     "table": (lambda: nn.ParameterDict(0), TypeError, "int"),  # type: ignore[arg-type]
 }
 
