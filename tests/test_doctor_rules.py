@@ -139,6 +139,31 @@ def test_an_initial_loss_far_above_a_guess() -> None:
     assert "ln 3 = 1.1" in found.seen and "start smaller" in found.fix and "loss_fn(model(x), y)" in line_of(found)
 
 
+def test_a_loss_that_rises() -> None:
+    model = mlp()
+    report = train(model, optimizer=optim.SGD(model.parameters(), lr=30.0), steps=20)
+    found = report.of("loss-rises")[0]
+    assert "the loss has risen from 1." in found.seen and "lower the learning rate" in found.fix
+    assert "loss_fn(model(x), y)" in line_of(found)
+
+
+def losses_of(margins: Any) -> list[Any]:
+    """What is found where the scores of a wrong class (below 0: of the right one) come out of `margins`."""
+    y = tl.tensor([0, 1, 2, 0, 1, 2])
+    with tl.doctor(quiet=True) as d:
+        for margin in margins:
+            scores = F.one_hot((y + 1) % 3 if margin > 0 else y, 3) * abs(margin)
+            F.cross_entropy(scores.requires_grad_(), y)
+    return d.report.of("loss-rises")
+
+
+def test_a_loss_may_rise_a_little_and_below_a_guess() -> None:
+    assert len(losses_of([0.1 + step for step in range(8)])) == 1
+    assert not losses_of([0.1, 3.0, 4.0, 5.0, 6.0, 0.1, 3.0, 4.0, 5.0, 6.0])  # not for long
+    assert not losses_of([0.1 + 0.05 * step for step in range(12)])
+    assert not losses_of([step / 2 - 9 for step in range(12)])  # fine-tuned: from next to nothing to little
+
+
 def test_a_constant_output() -> None:
     class Blind(nn.Module):
         def __init__(self) -> None:

@@ -15,6 +15,7 @@ from .losses import (
     ConstantOutput,
     InitialLoss,
     LossBroadcasts,
+    LossRises,
     NoLogProbabilities,
     OneClass,
     ProbabilityRange,
@@ -23,7 +24,7 @@ from .models import EvalWhileTraining, NoGradient, NotInOptimizer, SameNeurons, 
 
 RULES: Final[tuple[type[Rule], ...]] = (
     ActivationBeforeLoss, NoLogProbabilities, ProbabilityRange, OneClass, BatchAsClasses, LossBroadcasts, InitialLoss,
-    ConstantOutput,
+    ConstantOutput, LossRises,
     NoZeroGrad, StepWithoutGradient, NeverStepped, NewOptimizers, KeptGraph, NotShuffled,
     EvalWhileTraining, TrainWhileEvaluating, NoGradient, NotInOptimizer, StaleOptimizer, SameNeurons,
     DeadReLU, Saturated, UnnormalisedInput,

@@ -29,6 +29,10 @@ ROUNDING: Final = 1e-2
 INITIAL_FACTOR: Final = 3.0
 INITIAL_ROOM: Final = 2.0
 
+# A loss above a guess, and half as high again as it began, is of a network that unlearns: batches differ by far less.
+RISING_LOSSES: Final = 5
+RISING_FACTOR: Final = 1.5
+
 # A last layer that starts at zero gives one output for all samples, once; after two steps it no longer does.
 CONSTANT_CALLS: Final = 4
 CONSTANT_SPREAD: Final = 1e-6  # of the largest output: float32's own rounding
@@ -222,6 +226,31 @@ class InitialLoss(Rule):
                      f"{guess:.3g}. The scores are as large as {np.abs(values(call.input)).max():.3g} before anything "
                      "was learned.",
                      "normalise the inputs, and let the weights of the last layer start smaller.", call.place)
+
+
+class LossRises(Rule):
+    """The loss of a classifier rises above that of a guess, and stays there."""
+
+    name = "loss-rises"
+
+    def __init__(self, watch: Any) -> None:
+        super().__init__(watch)
+        self._first: dict[Place, float] = {}  # by line
+        self._above: Counter[Place] = Counter()  # how many losses in a row were so high
+
+    def loss(self, call: LossCall) -> None:
+        has_ids = call.target.array.dtype.kind in "iu" and call.target.shape == call.input.shape[:1]
+        if call.name != "cross_entropy" or not has_ids or call.input.ndim != 2 or not call.input._requires_grad:
+            return
+        loss, classes = _cross_entropy(values(call.input), values(call.target)), call.input.shape[1]
+        first, guess = self._first.setdefault(call.place, loss), math.log(max(classes, 2))
+        is_high = loss > max(RISING_FACTOR * first, guess)
+        self._above[call.place] = self._above[call.place] + 1 if is_high else 0
+        if self._above[call.place] == RISING_LOSSES:
+            self.say(f"the loss has risen from {first:.3g} to {loss:.3g}, and was as high {RISING_LOSSES} times in a "
+                     f"row; a guess among {classes} classes has {guess:.3g}.",
+                     "lower the learning rate, tenfold to begin with, or clip the gradients "
+                     "(nn.utils.clip_grad_norm_).", call.place)
 
 
 def _cross_entropy(scores: np.ndarray, target: np.ndarray) -> float:
