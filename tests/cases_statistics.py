@@ -20,6 +20,7 @@ from case import (
     boolean,
     floating,
     integer,
+    numbered,
     same,
 )
 
@@ -55,8 +56,10 @@ def quantiles(x: np.ndarray) -> np.ndarray:
 
 
 STATISTICS = [
-    Case("clamp_min", lambda x: ops.clamp_min(x, 1), lambda x: np.maximum(x, 1), ONE, kinks=(1,)),
-    Case("clamp_max", lambda x: ops.clamp_max(x, 1), lambda x: np.minimum(x, 1), ONE, kinks=(1,)),
+    Case("clamp_min", lambda x: ops.clamp_min(x, 1), lambda x: np.maximum(x, 1), ONE, kinks=(1,), dtypes=ANY,
+         result=numbered),
+    Case("clamp_max", lambda x: ops.clamp_max(x, 1), lambda x: np.minimum(x, 1), ONE, kinks=(1,), dtypes=ANY,
+         result=numbered),
     Case("frac", ops.frac, lambda x: x - np.trunc(x), ONE, kinks=(-1.0, 0.0, 1.0)),
     Case("deg2rad", ops.deg2rad, np.deg2rad, ONE, (-180, 180), dtypes=ANY, result=floating),
     Case("rad2deg", ops.rad2deg, np.rad2deg, ONE, dtypes=ANY, result=floating),

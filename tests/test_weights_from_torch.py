@@ -210,7 +210,7 @@ NO_LAYERS = {"RNNBase", "RNNCellBase", "TransformerEncoder", "TransformerDecoder
 def has_weights(layer: type) -> bool:
     own = [base for base in layer.__mro__ if issubclass(base, nn.Module) and base is not nn.Module]
     texts = map(inspect.getsource, own)
-    return not layer.__module__.endswith((".losses", ".containers")) and any(
+    return not layer.__module__.endswith(("losses", ".containers")) and any(
         "Parameter(" in text or "register_buffer(" in text for text in texts)
 
 

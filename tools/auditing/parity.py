@@ -25,6 +25,7 @@ from tensorlite.backends import get
 from tensorlite.dtypes import DType
 
 torch.set_num_threads(1)  # the inputs are small
+torch.backends.opt_einsum.enabled = False  # the order of products must not hang on a package that may be installed
 ASPECTS = ("values", "nan", "inf", "empty", "0-d", "ties", "broadcasting")
 SAME, DIFFERS, REFUSED, NEITHER = "same", "differs", "torch refuses", "both refuse"
 TOLERANCE = 32  # eps of the dtype, relative to the largest value

@@ -102,9 +102,9 @@ DIFFERENCES: dict[str, tuple[tuple[str, ...], str]] = {
         "PyTorch too."),
     "cosine_embedding_loss": (("broadcasting",),
         "Shapes that differ are refused: they would broadcast to a wrong loss."),
-    "einsum": (("values", "empty", "ties", "broadcasting",),
+    "einsum": (("values", "inf", "empty", "ties", "broadcasting",),
         "The integer dtype is kept, as in a product and in NumPy; where a single operand is summed, PyTorch "
-        "gives int64."),
+        "gives int64. Of three operands it multiplies others first: inf·0 is NaN in one order, not in the other."),
     "embedding_bag": (("nan",),
         "The maximum of a bag with NaN is NaN, as of `max`; PyTorch passes it over."),
     "gaussian_nll_loss": (("inf",),
