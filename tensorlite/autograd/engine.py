@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,8 +36,6 @@ class Visit(NamedTuple):
     outgoing: list[tuple[int, Tensor]]
 
 
-Walk = Generator[Visit, None, tuple[Sums, Sums, Sums]]
-
 _accumulate_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits until no sum is under way, so that no child inherits the lock held
     os.register_at_fork(before=_accumulate_lock.acquire, after_in_parent=_accumulate_lock.release,
@@ -51,21 +49,18 @@ def propagate(roots: Sequence[tuple[Tensor, Tensor]], *, keep_graph: bool, creat
     With `targets` only on the ways that lead to them; without `beyond` only up to them, and not through their hooks.
     Returns the sums that reached leaves, those at target nodes, and those for tensors that retain their gradient.
     """
-    walk = _walk(roots, keep_graph, create_graph, targets, beyond, watched=False)
-    while True:  # once round: a walk that nobody watches stops at its end alone
-        try:
-            next(walk)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+    found: tuple[Sums, Sums, Sums] = {}, {}, {}
+    for _ in _walk(roots, keep_graph, create_graph, targets, beyond, found, watched=False):
+        pass  # a walk that nobody watches does not stop
+    return found
 
 
-def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph: bool,
-          targets: Sequence[Var] | None, beyond: bool, watched: bool) -> Walk:
-    """What `propagate` does; where it is watched, it stops after each node and says what happened there."""
+def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph: bool, targets: Sequence[Var] | None,
+          beyond: bool, found: tuple[Sums, Sums, Sums], watched: bool) -> Iterator[Visit]:
+    """What `propagate` does, into `found`; where it is watched, it stops after each node and says what happened."""
+    leaves, at_targets, retained = found
     pending: Sums = {}
-    leaves: Sums = {}
-    at_targets: Sums = {}
-    retained: Sums = {}
+    outgoing: list[tuple[int, Tensor]] = []
     ready: list[tuple[int, Node]] = []  # a heap: the largest seq, that is the newest node, first
     wanted = {t._node for t in targets or () if t._node is not None}
     useful = None if targets is None else _leading_to([root for root, _ in roots], targets, beyond)
@@ -106,7 +101,6 @@ def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph
             if present is not None and present[1] and present[0].array.dtype is g.array.dtype:
                 node.op.adds(g.backend, present[0].array, g.array, **node.params)
                 continue
-        outgoing: list[tuple[int, Tensor]] = []
         try:
             for position, result in node.op.gradients(node, g, create_graph, useful):
                 if useful is not None and parents[position] not in useful:
@@ -132,10 +126,10 @@ def _walk(roots: Sequence[tuple[Tensor, Tensor]], keep_graph: bool, create_graph
             node.free()
         if watched:
             yield Visit(node, g, outgoing)
+            outgoing = []
     for leaf, total in leaves.items():
         if leaf._hooks and beyond:
             leaves[leaf] = _run_hooks(leaf._hooks, own(total)), False  # a hook may have kept its argument
-    return leaves, at_targets, retained
 
 
 def _added(total: Sum, g: Any, create_graph: bool) -> Any:
@@ -304,14 +298,11 @@ def visits(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = N
     """
     keep_graph = create_graph if retain_graph is None else retain_graph
     roots = run_with_grad(create_graph, _roots, tensors, grad_tensors)
-    walk = _walk(roots, keep_graph, create_graph, targets=None, beyond=True, watched=True)
-    while True:
-        try:
-            visit = run_with_grad(create_graph, next, walk)
-        except StopIteration as end:
-            leaves, _, retained = end.value
-            break
+    found: tuple[Sums, Sums, Sums] = {}, {}, {}
+    walk = _walk(roots, keep_graph, create_graph, None, True, found, watched=True)
+    while (visit := run_with_grad(create_graph, next, walk, None)) is not None:
         yield visit
+    leaves, _, retained = found
     if into_grad:
         run_with_grad(create_graph, accumulate, {**leaves, **retained}, create_graph)
 
