@@ -217,8 +217,7 @@ class InitialLoss(Rule):
             return
         self._known.add(site)
         classes = call.input.shape[1]
-        has_ids = call.target.array.dtype.kind in "iu" and call.target.shape == call.input.shape[:1]
-        if not has_ids or classes < 2 or self.watch.steps:
+        if not _has_ids(call) or classes < 2 or self.watch.steps:
             return
         loss, guess = _cross_entropy(values(call.input), values(call.target)), math.log(classes)
         if loss > INITIAL_FACTOR * guess + INITIAL_ROOM:
@@ -239,8 +238,7 @@ class LossRises(Rule):
         self._above: Counter[Place] = Counter()  # how many losses in a row were so high
 
     def loss(self, call: LossCall) -> None:
-        has_ids = call.target.array.dtype.kind in "iu" and call.target.shape == call.input.shape[:1]
-        if call.name != "cross_entropy" or not has_ids or call.input.ndim != 2 or not call.input._requires_grad:
+        if call.name != "cross_entropy" or not _has_ids(call) or call.input.ndim != 2 or not call.input._requires_grad:
             return
         loss, classes = _cross_entropy(values(call.input), values(call.target)), call.input.shape[1]
         first, guess = self._first.setdefault(call.place, loss), math.log(max(classes, 2))
@@ -251,6 +249,11 @@ class LossRises(Rule):
                      f"row; a guess among {classes} classes has {guess:.3g}.",
                      "lower the learning rate, tenfold to begin with, or clip the gradients "
                      "(nn.utils.clip_grad_norm_).", call.place)
+
+
+def _has_ids(call: LossCall) -> bool:
+    """Whether the target is a class for each sample, not its probabilities."""
+    return call.target.array.dtype.kind in "iu" and call.target.shape == call.input.shape[:1]
 
 
 def _cross_entropy(scores: np.ndarray, target: np.ndarray) -> float:
