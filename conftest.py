@@ -15,8 +15,7 @@ from tensorlite.backends import host
 # The files of device "cuda" import CuPy: their doctests are looked for where it is installed.
 NEED_CUPY = [f"tensorlite/backends/{name}.py"
              for name in ("cublas", "cublaslt", "cuda", "cuda_graph", "cupy_import", "nvrtc")]
-collect_ignore = [*([] if importlib.util.find_spec("cupy") else NEED_CUPY),
-                  *([] if importlib.util.find_spec("torch") else ["tests/fuzz"])]
+collect_ignore = [] if importlib.util.find_spec("cupy") else NEED_CUPY
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

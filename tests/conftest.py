@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import fake_cuda
@@ -11,7 +12,9 @@ from hypothesis import settings
 
 import tensorlite as tl
 
-collect_ignore = ["torch_scripts"]  # PyTorch scripts, which test_compat.py runs
+# PyTorch scripts, which test_compat.py runs, and fuzzers, whose modules import PyTorch. They stand here, not above: of
+# several conftest.py pytest reads the nearest one's list alone.
+collect_ignore = ["torch_scripts", *([] if importlib.util.find_spec("torch") else ["fuzz"])]
 
 settings.register_profile("tensorlite", deadline=None, derandomize=True, database=None)  # no wall clock either
 settings.load_profile("tensorlite")
