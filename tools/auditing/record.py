@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from auditing import reasons
 from tensorlite.backends import host
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,3 +101,4 @@ def keep_parity(new: dict[str, Any], published: dict[str, Any]) -> None:
     old = {key(row): row["parity"] for row in published["rows"]}
     for row in new["rows"]:
         row["parity"] = old.get(key(row))
+        row["note"] = reasons.note(row)
